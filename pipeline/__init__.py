@@ -1,0 +1,1 @@
+"""A game-event pipeline: HTTP in, Kafka in the middle, PostgreSQL and Redis out, every event counted once."""

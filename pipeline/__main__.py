@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `gamemetrics`."""
+
+from pipeline.cli import main
+
+main()

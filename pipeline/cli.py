@@ -1,0 +1,26 @@
+"""The `gamemetrics` command: one line per subcommand, each implemented in the module that it names."""
+
+import sys
+
+import typer
+
+from pipeline.errors import ConfigurationError, PipelineError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.callback()
+def gamemetrics() -> None:
+    """A game-event pipeline: HTTP in, Kafka in the middle, PostgreSQL and Redis out, every event counted once."""
+
+
+def main() -> None:
+    """Run the command line; exit 0 good, 1 the thing asked about is bad, 2 usage or configuration."""
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.stderr.write(f"gamemetrics: {error}\n")
+        sys.exit(2)
+    except PipelineError as error:
+        sys.stderr.write(f"gamemetrics: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,60 @@
+"""Settings, read once from the environment; a wrong value names its variable and stops the start."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pipeline.errors import ConfigurationError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, by the upper-case name of the field; a secret may also be a file in SECRETS_DIR."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    kafka_bootstrap_servers: str = "localhost:9092"
+    kafka_topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")] = "player.events.raw"
+    kafka_username: str = ""
+    kafka_password: SecretStr = SecretStr("")
+    kafka_security_protocol: Literal["SASL_PLAINTEXT", "SASL_SSL", "PLAINTEXT", "SSL"] = "SASL_PLAINTEXT"
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
+    kafka_ssl_ca_location: str = ""
+    kafka_group_id: str = ""
+
+    db_host: str = "localhost"
+    db_port: Port = 5432
+    db_name: str = "gamemetrics"
+    db_user: str = "postgres"
+    db_password: SecretStr = SecretStr("")
+    db_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+
+    redis_host: str = "localhost"
+    redis_port: Port = 6379
+    redis_db: Annotated[int, Field(ge=0)] = 0
+    redis_password: SecretStr = SecretStr("")
+    redis_tls: bool = False
+
+    port: Port = 8080
+    metrics_port: Port = 9090
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    api_keys: str = ""
+    rate_limit_rps: Annotated[float, Field(ge=0)] = 0
+
+    batch_max_events: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20
+    batch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 100
+
+    scoring_file: Path | None = None
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises ConfigurationError with one line per wrong variable; values are not repeated."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
+        raise ConfigurationError("\n".join(lines)) from error

@@ -1,0 +1,1 @@
+"""The embedded Kafka, PostgreSQL and Valkey of `gamemetrics local`."""

@@ -1,0 +1,1 @@
+"""What an operator asks of a running pipeline: migrate, load, lag, verify, dlq, cache."""
