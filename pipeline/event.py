@@ -54,7 +54,7 @@ Scoring = Mapping[str, ScoreRule]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One valid event. `data` is the JSON text of the object as it was sent; `score` is None where the type has none."""
+    """One valid event: `data` is the JSON text as it was sent, `score` is None where the type has none."""
 
     event_id: uuid.UUID
     event_type: str
