@@ -5,8 +5,10 @@ import sys
 import typer
 
 from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.local.commands import local
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(local, name="local")
 
 
 @app.callback()

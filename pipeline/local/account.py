@@ -1,0 +1,65 @@
+"""PostgreSQL refuses to run as root. For root, find it another account, and places that account can reach."""
+
+import hashlib
+import os
+import pwd
+import shutil
+import stat
+from pathlib import Path
+from typing import Final
+
+from pipeline.errors import ConfigurationError
+from pipeline.local.daemon import Account
+from pipeline.local.state import make_directory
+
+PREFERRED: Final = ("postgres", "nobody")
+REFUGE: Final = Path("/var/lib/gamemetrics")
+
+
+def unprivileged_account() -> Account | None:
+    """Return the account for a server that refuses root, or None when the caller is not root."""
+    if os.geteuid() != 0:
+        return None
+    entries = {entry.pw_name: entry for entry in pwd.getpwall() if entry.pw_uid != 0}
+    for name in (*PREFERRED, *sorted(entries)):
+        if name in entries:
+            entry = entries[name]
+            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+    raise ConfigurationError("PostgreSQL does not run as root, and this system has no other account")
+
+
+def reachable(directory: Path, account: Account) -> bool:
+    """Tell whether the account can pass through every directory down to this one."""
+    return all(_passable(step.stat(), account) for step in (directory, *directory.parents))
+
+
+def refuge(directory: Path) -> Path:
+    """Return (and make) the substitute under /var/lib of a directory that lies where the account cannot go.
+
+    Its name follows from the directory's, so every command of a checkout finds the same place.
+    """
+    digest = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
+    substitute = REFUGE / digest
+    make_directory(substitute)
+    return substitute
+
+
+def reachable_copy(tree: Path, account: Account) -> Path:
+    """Return the tree, or a copy of it where the account can read it."""
+    if reachable(tree, account):
+        return tree
+    home = refuge(tree)
+    copy = home / tree.name
+    if not copy.exists():
+        partial = home / f"{tree.name}.{os.getpid()}"
+        shutil.copytree(tree, partial, symlinks=True)
+        partial.rename(copy)
+    return copy
+
+
+def _passable(status: os.stat_result, account: Account) -> bool:
+    if status.st_uid == account.uid:
+        return bool(status.st_mode & stat.S_IXUSR)
+    if status.st_gid == account.gid:
+        return bool(status.st_mode & stat.S_IXGRP)
+    return bool(status.st_mode & stat.S_IXOTH)

@@ -1,0 +1,78 @@
+"""What the pipeline finds in Kafka: its topic, and an account that may do what the pipeline does and nothing else."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from pipeline.errors import UnavailableError
+
+TOPIC: Final = "player.events.raw"
+PARTITIONS: Final = 3
+USER: Final = "gamemetrics"
+GROUP_PREFIX: Final = "event-"
+TIMEOUT: Final = 15.0
+
+TOPIC_OPERATIONS: Final = (
+    AclOperation.DESCRIBE,
+    AclOperation.DESCRIBE_CONFIGS,
+    AclOperation.READ,
+    AclOperation.WRITE,
+)
+
+
+def provision(admin: AdminClient) -> None:
+    """Make the topic and grant the account its rights, unless both are there. Raises UnavailableError."""
+    create_topic(admin, TOPIC, PARTITIONS)
+    cluster = "kafka-cluster"
+    allow(
+        admin,
+        [
+            *grants(ResourceType.TOPIC, TOPIC, ResourcePatternType.LITERAL, TOPIC_OPERATIONS),
+            *grants(
+                ResourceType.GROUP,
+                GROUP_PREFIX,
+                ResourcePatternType.PREFIXED,
+                (AclOperation.READ, AclOperation.DESCRIBE),
+            ),
+            *grants(ResourceType.BROKER, cluster, ResourcePatternType.LITERAL, (AclOperation.IDEMPOTENT_WRITE,)),
+        ],
+    )
+
+
+def create_topic(admin: AdminClient, topic: str, partitions: int) -> None:
+    """Make a topic unless it is there."""
+    try:
+        admin.create_topics([NewTopic(topic, partitions, 1)], request_timeout=TIMEOUT)[topic].result(TIMEOUT)
+    except KafkaException as error:
+        cause = error.args[0]
+        if not (isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS):
+            raise UnavailableError(f"kafka: topic {topic} cannot be made: {cause}") from error
+
+
+def allow(admin: AdminClient, bindings: list[AclBinding]) -> None:
+    """Add access rights; those that are there stay."""
+    for pending in admin.create_acls(bindings, request_timeout=TIMEOUT).values():
+        try:
+            pending.result(TIMEOUT)
+        except KafkaException as error:
+            raise UnavailableError(f"kafka: access rights cannot be granted: {error.args[0]}") from error
+
+
+def grants(
+    resource: ResourceType, name: str, pattern: ResourcePatternType, operations: Iterable[AclOperation]
+) -> list[AclBinding]:
+    """Build the rights of the pipeline's account to one resource, from loopback only."""
+    return [
+        AclBinding(resource, name, pattern, f"User:{USER}", "127.0.0.1", operation, AclPermissionType.ALLOW)
+        for operation in operations
+    ]

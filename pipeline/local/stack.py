@@ -1,0 +1,110 @@
+"""The embedded stack of one checkout: Kafka, PostgreSQL and Valkey, started and stopped together."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipeline.errors import PipelineError, UnavailableError
+from pipeline.local.kafka import Kafka
+from pipeline.local.kafka_access import TOPIC, USER
+from pipeline.local.postgres import DATABASE, Postgres
+from pipeline.local.postgres import USER as DB_USER
+from pipeline.local.server import HOST, Server
+from pipeline.local.state import State, make_directory
+from pipeline.local.valkey import Valkey
+
+
+class Stack:
+    """The three servers whose state is in `<root>/.local`. Nothing is written before the first start."""
+
+    def __init__(self, root: Path) -> None:
+        self.directory = root.resolve() / ".local"
+        self._state = State(self.directory)
+        self.kafka = Kafka(self._state)
+        self.postgres = Postgres(self._state)
+        self.valkey = Valkey(self._state)
+
+    @property
+    def created(self) -> bool:
+        """Whether the stack was ever started here."""
+        return self._state.exists
+
+    @property
+    def servers(self) -> Sequence[Server]:
+        """The three servers, the slowest to start first."""
+        return (self.kafka, self.postgres, self.valkey)
+
+    def start(self) -> None:
+        """Start whatever does not run, all at once, and return when every server answers.
+
+        Raises UnavailableError with the log's last lines of the server that failed, after stopping the others.
+        """
+        with self._exclusively():
+            self._state.reload()
+            self._state.create()
+            for server in self.servers:
+                server.repick_ports()
+            try:
+                self._each(lambda server: server.start())
+            except PipelineError:
+                self._each(lambda server: server.stop())
+                raise
+
+    def stop(self) -> None:
+        """Stop what runs; the data stays."""
+        if self._state.exists:
+            with self._exclusively():
+                self._each(lambda server: server.stop())
+
+    def wipe(self) -> None:
+        """Stop, and delete the data, the ports and the passwords."""
+        if self.directory.exists():
+            with self._exclusively():
+                self._each(lambda server: server.wipe())
+                shutil.rmtree(self.directory, ignore_errors=True)
+
+    def status(self) -> Mapping[str, bool]:
+        """Tell of each server whether it answers an authenticated client."""
+        return {server.name: server.ready for server in self.servers}
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables by which any client finds the stack. Raises before the first start."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers,
+            "KAFKA_TOPIC": TOPIC,
+            "KAFKA_USERNAME": USER,
+            "KAFKA_PASSWORD": self._state.secret("kafka"),
+            "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+            "KAFKA_SASL_MECHANISM": "SCRAM-SHA-512",
+            "DB_HOST": HOST,
+            "DB_PORT": str(self.postgres.port),
+            "DB_NAME": DATABASE,
+            "DB_USER": DB_USER,
+            "DB_PASSWORD": self._state.secret("postgres"),
+            "REDIS_HOST": HOST,
+            "REDIS_PORT": str(self.valkey.port),
+            "REDIS_DB": "0",
+            "REDIS_PASSWORD": self._state.secret("valkey"),
+        }
+
+    def _each(self, act: Callable[[Server], None]) -> None:
+        """Do the same to all servers at the same time; raise the first error once all are done."""
+        with ThreadPoolExecutor(len(self.servers)) as pool:
+            outcomes = [pool.submit(act, server) for server in self.servers]
+        for outcome in outcomes:
+            outcome.result()
+
+    @contextlib.contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        """Hold the checkout's lock: two commands must not start the same data directory at once."""
+        make_directory(self.directory)
+        with os.fdopen(os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            except OSError as error:
+                raise UnavailableError(f"{self.directory / 'lock'}: {error.strerror}") from error
+            yield
