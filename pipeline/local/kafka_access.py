@@ -59,6 +59,14 @@ def create_topic(admin: AdminClient, topic: str, partitions: int) -> None:
             raise UnavailableError(f"kafka: topic {topic} cannot be made: {cause}") from error
 
 
+def delete_topic(admin: AdminClient, topic: str) -> None:
+    """Delete a topic and its records."""
+    try:
+        admin.delete_topics([topic], request_timeout=TIMEOUT)[topic].result(TIMEOUT)
+    except KafkaException as error:
+        raise UnavailableError(f"kafka: topic {topic} cannot be deleted: {error.args[0]}") from error
+
+
 def allow(admin: AdminClient, bindings: list[AclBinding]) -> None:
     """Add access rights; those that are there stay."""
     for pending in admin.create_acls(bindings, request_timeout=TIMEOUT).values():

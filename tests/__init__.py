@@ -1,0 +1,1 @@
+"""The tests: `unit` is pure, `real` talks to the embedded servers, `chaos` breaks them."""
