@@ -58,6 +58,12 @@ def up(
 
 
 @local.command()
+def fetch() -> None:
+    """Fetch Kafka's jars into the user's cache, so that the first start needs no network."""
+    open_stack().kafka.fetch()
+
+
+@local.command()
 def env(*, root: Root = None) -> None:
     """Print `export` lines that point any client to the servers."""
     for name, value in open_stack(root).environment().items():

@@ -1,0 +1,56 @@
+# Everything runs from .venv, which `make setup` builds from requirements.lock. Python 3.11+ and make are all it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-unit chaos lint types lock bench clean
+
+help: ## Show what make can do
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready ## Build .venv from the lock file and fetch Kafka's jars into the user cache
+
+$(VENV)/.ready: requirements.lock pipeline/local/kafka.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/gamemetrics local fetch
+	@touch $@
+
+run: setup ## Start everything, send a first load, say where to look; Ctrl-C stops it
+	@$(BIN)/gamemetrics run
+
+test: setup ## Run every test: pure, on the real servers, and of failures
+	$(PYTEST)
+
+test-unit: setup ## Run the pure tests, in seconds
+	$(PYTEST) tests/unit
+
+chaos: setup ## Run the tests that kill, cut and freeze
+	$(PYTEST) tests/chaos
+
+lint: setup ## Check style and format
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup ## Check types, strictly
+	$(BIN)/mypy
+
+lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/local/kafka.lock
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version 3.11 --all-extras \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
+	$(BIN)/python scripts/lock_kafka.py
+
+bench: setup ## Measure throughput on this machine
+	$(BIN)/python -m bench
+
+clean: ## Stop the servers, and remove the environment, the data and the caches
+	@if [ -x $(BIN)/gamemetrics ]; then $(BIN)/gamemetrics local down --wipe; fi
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
