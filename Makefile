@@ -11,7 +11,7 @@ PYTEST := $(BIN)/python -m pytest
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.ready ## Build .venv from the lock file and fetch Kafka's jars into the user cache
+setup: $(VENV)/.ready ## Build .venv from the lock file; fetch Kafka into the user cache
 
 $(VENV)/.ready: requirements.lock pipeline/local/kafka.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

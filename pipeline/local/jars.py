@@ -56,7 +56,7 @@ def cached_jars(progress: Progress | None = None) -> Sequence[Path]:
     Raises UnavailableError when one cannot be fetched, ConfigurationError when the cache cannot be written.
     """
     jars = locked_jars()
-    cache = _cache_directory()
+    cache = cache_directory()
     missing = [jar for jar in jars if not (cache / jar.file_name).exists()]
     if missing:
         try:
@@ -68,14 +68,15 @@ def cached_jars(progress: Progress | None = None) -> Sequence[Path]:
     return [cache / jar.file_name for jar in jars]
 
 
+def cache_directory() -> Path:
+    """Return the part of the user's cache that is Kafka's."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(home).expanduser() / "gamemetrics" / "kafka"
+
+
 def _read_line(coordinate: str, sha256: str) -> Jar:
     group, artifact, version = coordinate.split(":")
     return Jar(group, artifact, version, sha256)
-
-
-def _cache_directory() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(home).expanduser() / "gamemetrics" / "kafka"
 
 
 def _fetch_all(jars: Sequence[Jar], partial: Path, cache: Path, progress: Progress) -> None:

