@@ -6,14 +6,17 @@ import typer
 
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.local.commands import local
+from pipeline.operations import commands
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(local, name="local")
+app.command()(commands.migrate)
+app.command()(commands.consume)
 
 
 @app.callback()
 def gamemetrics() -> None:
-    """A game-event pipeline: HTTP in, Kafka in the middle, PostgreSQL and Redis out, every event counted once."""
+    """Run a game-event pipeline: HTTP in, Kafka in the middle, PostgreSQL and Redis out, every event counted once."""
 
 
 def main() -> None:

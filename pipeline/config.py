@@ -24,6 +24,8 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
     kafka_ssl_ca_location: str = ""
     kafka_group_id: str = ""
+    kafka_session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = 30_000
+    kafka_max_poll_interval_ms: Annotated[int, Field(ge=6_000, le=3_600_000)] = 300_000
 
     db_host: str = "localhost"
     db_port: Port = 5432
@@ -47,6 +49,13 @@ class Settings(BaseSettings):
     batch_max_events: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20
     batch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 100
+
+    dlq_halt_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
+    dlq_halt_count: Annotated[int, Field(ge=1)] = 1_000
+    outbox_keep_seconds: Annotated[int, Field(ge=0)] = 300
+    partition_days_ahead: Annotated[int, Field(ge=2, le=365)] = 7
+    board_daily_days: Annotated[int, Field(ge=1, le=3650)] = 35
+    board_weekly_days: Annotated[int, Field(ge=1, le=3650)] = 100
 
     scoring_file: Path | None = None
 

@@ -1,0 +1,21 @@
+"""What the consumer tells Prometheus."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+EPOCH_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+events = Counter("pipeline_events_total", "Records by what became of them", ["outcome"])
+epochs = Counter("pipeline_epochs_total", "Epochs by what made them due", ["trigger"])
+epoch_events = Histogram(
+    "pipeline_epoch_events", "Records in an epoch", buckets=(1, 10, 100, 1_000, 10_000, 50_000, 100_000, 1_000_000)
+)
+stage_seconds = Histogram("pipeline_stage_seconds", "Time an epoch spends in a stage", ["stage"], buckets=EPOCH_SECONDS)
+freshness = Histogram(
+    "pipeline_freshness_seconds", "From the record's time to both sinks, oldest of the epoch", buckets=EPOCH_SECONDS
+)
+retries = Counter("pipeline_retries_total", "Waits for a server that was away", ["sink"])
+sink_up = Gauge("pipeline_sink_up", "1 while the last attempt on a sink succeeded", ["sink"])
+flights = Gauge("pipeline_flights", "Epochs between poll and commit")
+position = Gauge("pipeline_watermark_offset", "Next offset to write, in PostgreSQL", ["partition"])
+lag = Gauge("pipeline_lag_records", "Records between the watermark and the end of the log", ["partition"])
+refused_keys = Counter("pipeline_redis_refused_keys_total", "Redis keys of a wrong type that were refilled")

@@ -1,0 +1,214 @@
+"""Records in, a frame of events and a list of rejections out.
+
+Two lanes give one verdict. The fast lane decodes a record with a typed msgspec decoder and checks the rules of
+`pipeline.event` on whole columns; it only ever *accepts*, and only records that it has fully checked. Whatever it
+cannot vouch for (a bad record, but also a rare good one: an escape, an exponent, a missing event_id) goes to the judge,
+`event.parse_record`, which decodes with orjson, accepts or gives the reason. So the judge alone rejects, and a
+differential test holds the fast lane to never accepting anything else than the judge would have.
+
+Why not orjson for all: with `data` kept as its raw bytes nothing is built only to be dumped again (ARCHITECTURE.md,
+"Decode", has the measurement).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from pipeline import event
+from pipeline.batch import Records
+from pipeline.errors import EventError
+from pipeline.event import Event, Origin, Scoring
+from pipeline.frame import EVENT_SCHEMA
+
+# What the fast lane takes of a time: the contract's form less leap seconds and lower-case letters.
+_FAST_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
+# A number with an exponent outside of a string, or one so long that it may not be finite.
+_EXPONENT: Final = r"[:\[,]\s*-?[0-9.]+[eE]"
+_LONG_NUMBER: Final = r"[0-9]{300}"
+_TEXT: Final = ("event_type", "player_id", "game_id", "event_id", "timestamp")
+
+
+class _Typed(msgspec.Struct, gc=False):
+    """An event as the fast lane sees it; unknown fields are skipped, `data` stays raw."""
+
+    event_type: str
+    player_id: str
+    game_id: str
+    event_id: str
+    timestamp: str
+    ingested_at: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """One record that is not an event, with what a person needs to mend it and a redrive to send it again."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The events of some records (columns of EVENT_SCHEMA, in no particular order), and the rejected records."""
+
+    events: pl.DataFrame
+    rejected: list[Rejected]
+
+
+class Decoder:
+    """Decodes the records of one topic under one scoring table. Pure: the same records give the same events."""
+
+    def __init__(self, topic: str, scoring: Scoring) -> None:
+        self._topic = topic
+        self._scoring = scoring
+        self._typed = msgspec.json.Decoder(_Typed).decode
+        self._scores = {kind: _score_decoder(rule.field) for kind, rule in scoring.items()}
+
+    def decode(self, records: Records) -> Decoded:
+        """Decode and judge every record; none is lost and none spoils another."""
+        typed = _each(self._typed, records.values)
+        raw = pl.Series("raw", records.values, dtype=pl.Binary).cast(pl.String, strict=False)
+        vouched = self._columns(records, typed, raw)
+        slow = vouched.filter(~pl.col("sure"))["row"].to_list()
+        fast = vouched.filter("sure").select(EVENT_SCHEMA.names())
+        slow += [row for row, found in enumerate(typed) if found is None]
+        judged, rejected = self._judge(records, slow)
+        return Decoded(pl.concat([fast, judged]) if len(judged) else fast, rejected)
+
+    # -- the fast lane ---------------------------------------------------------------------------------------------
+
+    def _columns(self, records: Records, typed: list[_Typed | None], raw: pl.Series) -> pl.DataFrame:
+        """Build the columns of the typed records, with `row` (its place in `records`) and `sure` (all is checked)."""
+        rows = [row for row, found in enumerate(typed) if found is not None]
+        found = [one for one in typed if one is not None]
+        whole = len(rows) == len(typed)
+        data = [bytes(one.data) for one in found]
+        frame = pl.DataFrame(
+            {
+                "row": pl.Series(range(len(typed)) if whole else rows, dtype=pl.UInt32),
+                "partition": pl.Series(_pick(records.partitions, rows, whole), dtype=pl.Int32),
+                "offset": pl.Series(_pick(records.offsets, rows, whole), dtype=pl.Int64),
+                "received": pl.Series(_pick(records.timestamps, rows, whole), dtype=pl.Int64),
+                **{name: pl.Series([getattr(one, name) for one in found], dtype=pl.String) for name in _TEXT},
+                "ingested": pl.Series([one.ingested_at for one in found], dtype=pl.String),
+                "data": pl.Series(data, dtype=pl.Binary).cast(pl.String, strict=False),
+                "score": pl.Series([self._score(one) for one in found], dtype=pl.Int64),
+                "raw": raw if whole else raw.gather(rows),
+            }
+        )
+        received = pl.from_epoch("received", time_unit="ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
+        frame = frame.with_columns(
+            event_id=pl.col("event_id").str.replace_all("-", "", literal=True).str.decode("hex", strict=False),
+            event_id_ok=pl.col("event_id").str.contains(event.UUID_PATTERN),
+            event_timestamp=_time("timestamp"),
+            ingested_at=pl.when(pl.col("ingested").is_null()).then(received).otherwise(_time("ingested")),
+            received=received,
+        )
+        return frame.with_columns(sure=_sure(self._scoring).fill_null(value=False))
+
+    def _score(self, one: _Typed) -> int | None:
+        """Read the score of an event; None leaves the verdict to `_sure`, which knows that this type must have one."""
+        decode = self._scores.get(one.event_type)
+        if decode is None:
+            return None
+        try:
+            score = decode(one.data).score
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return None
+        return self._scoring[one.event_type].default if score is msgspec.UNSET else score
+
+    # -- the judge -------------------------------------------------------------------------------------------------
+
+    def _judge(self, records: Records, rows: list[int]) -> tuple[pl.DataFrame, list[Rejected]]:
+        """Judge single records in full; `rows` are their places in `records`."""
+        accepted: list[dict[str, Any]] = []
+        rejected: list[Rejected] = []
+        for row in rows:
+            value, offset, partition = records.values[row], records.offsets[row], records.partitions[row]
+            origin = Origin(
+                event.record_id(self._topic, partition, offset),
+                datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=records.timestamps[row]),
+            )
+            try:
+                accepted.append(_row(event.parse_record(value, origin, self._scoring), partition, offset, value or b""))
+            except EventError as error:
+                key, moment = records.keys[row], records.timestamps[row]
+                rejected.append(Rejected(partition, offset, moment, key, value, str(error)))
+        return pl.DataFrame(accepted, schema=EVENT_SCHEMA), rejected
+
+
+def _row(one: Event, partition: int, offset: int, value: bytes) -> dict[str, Any]:
+    return {
+        "partition": partition,
+        "offset": offset,
+        "event_id": one.event_id.bytes,
+        "event_type": one.event_type,
+        "player_id": one.player_id,
+        "game_id": one.game_id,
+        "event_timestamp": one.timestamp,
+        "ingested_at": one.ingested_at,
+        "data": one.data.decode(),
+        "score": one.score,
+        "raw": value.decode(),
+    }
+
+
+def _each(decode: Callable[[Any], _Typed], values: list[bytes | None]) -> list[_Typed | None]:
+    """Decode each value; None where it does not decode: a tombstone is a TypeError, deep nesting a RecursionError."""
+    out: list[_Typed | None] = []
+    append = out.append
+    for value in values:
+        try:
+            append(decode(value))
+        except (msgspec.MsgspecError, UnicodeDecodeError, TypeError, RecursionError):
+            append(None)
+    return out
+
+
+def _score_decoder(field: str) -> Callable[[msgspec.Raw], Any]:
+    kind = msgspec.defstruct(
+        "Score", [("score", int | msgspec.UnsetType, msgspec.UNSET)], rename={"score": field}, gc=False
+    )
+    return msgspec.json.Decoder(kind).decode
+
+
+def _pick(column: list[int], rows: list[int], whole: bool) -> list[int]:  # noqa: FBT001 - a pair of private callers
+    return column if whole else [column[row] for row in rows]
+
+
+def _time(column: str) -> pl.Expr:
+    """Parse RFC 3339 text to UTC microseconds; null where it is not of the fast lane's form."""
+    parsed = pl.col(column).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
+    return pl.when(pl.col(column).str.contains(_FAST_TIME)).then(parsed)
+
+
+def _sure(scoring: Scoring) -> pl.Expr:
+    """Say which rows keep every rule of `pipeline.event` for certain; null (an unparsable part) is unsure."""
+    raw = pl.col("raw")
+    size = raw.str.len_bytes()
+    late = pl.col("received") + event.MAX_AHEAD
+    return (
+        pl.col("event_type").str.contains(event.EVENT_TYPE_PATTERN)
+        & pl.col("player_id").str.contains(event.ID_PATTERN)
+        & pl.col("game_id").str.contains(event.ID_PATTERN)
+        & pl.col("event_id_ok")
+        & pl.col("event_timestamp").is_between(event.EARLIEST, late)
+        & pl.col("ingested_at").is_not_null()
+        & (size <= event.MAX_EVENT_BYTES)
+        & pl.col("data").str.starts_with("{")
+        & (pl.col("score").is_between(-event.MAX_SCORE, event.MAX_SCORE) | ~pl.col("event_type").is_in(list(scoring)))
+        # NUL, control characters and surrogates can only come in as \u escapes; the decoder refuses them bare.
+        & ~raw.str.contains(r"\u", literal=True)
+        & (raw.str.count_matches(r"[\[{]") <= event.MAX_NESTING)
+        & ~raw.str.contains(_EXPONENT)
+        & ((size < 300) | ~raw.str.contains(_LONG_NUMBER))  # noqa: PLR2004 - no 300 digits in fewer bytes
+    )

@@ -1,0 +1,65 @@
+"""The epoch as a polars frame: its columns, and its encodings as bytes for PostgreSQL's binary COPY.
+
+One row is one event. Everything after decoding works on these columns and never on objects.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+import polars as pl
+from pgpq import ArrowToPostgresBinaryEncoder
+from pgpq.encoders import LargeStringEncoderBuilder
+from pgpq.schema import Jsonb
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pgpq._pgpq import EncoderBuilder
+
+_COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
+    "partition": pl.Int32,
+    "offset": pl.Int64,
+    "event_id": pl.Binary,  # 16 bytes
+    "event_type": pl.String,
+    "player_id": pl.String,
+    "game_id": pl.String,
+    "event_timestamp": pl.Datetime("us", "UTC"),
+    "ingested_at": pl.Datetime("us", "UTC"),
+    "data": pl.String,  # the JSON text as it was sent
+    "score": pl.Int64,  # null where the event's type does not score
+    "raw": pl.String,  # the record's value, for the dead letters
+}
+EVENT_SCHEMA: Final = pl.Schema(_COLUMNS)
+
+IDENTITY: Final = ("player_id", "event_timestamp", "event_id")
+EVENT_COLUMNS: Final = (
+    "event_id", "event_type", "player_id", "game_id", "event_timestamp", "ingested_at", "data",
+)  # fmt: skip
+
+
+def sort_by_identity(events: pl.DataFrame) -> pl.DataFrame:
+    """Order events by day, then as the primary key does.
+
+    Sorted rows go to neighbouring index pages of one day partition after another (a quarter less CPU in PostgreSQL,
+    measured), and two writers that share keys take them in the same order, so they cannot deadlock.
+    """
+    return events.sort(pl.col("event_timestamp").dt.date(), *IDENTITY)
+
+
+def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> bytes:
+    """Encode a frame as PostgreSQL binary COPY data (PGCOPY format), its columns in order.
+
+    String columns become text, or jsonb where named; Binary becomes bytea (a uuid column takes its 16 bytes as they
+    are); Datetime(us) timestamptz, Date date, Int32 and Int64 int4 and int8.
+    """
+    table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(table.schema, _encoders(table.schema, jsonb))
+    parts = [encoder.write_header()]
+    parts += [encoder.write_batch(batch) for batch in table.to_batches()]
+    parts.append(encoder.finish())
+    return b"".join(parts)
+
+
+def _encoders(schema: "pa.Schema", jsonb: frozenset[str]) -> "dict[str, EncoderBuilder]":
+    encoders = {field.name: ArrowToPostgresBinaryEncoder.infer_encoder(field) for field in schema}
+    for name in jsonb:
+        encoders[name] = LargeStringEncoderBuilder.new_with_output(schema.field(name), Jsonb())
+    return encoders

@@ -1,0 +1,134 @@
+"""Admission: copies events into the ledger and learns which of them are new.
+
+The ledger's primary key is the identity of an event. Nearly every epoch is all new, so it is copied straight in, under
+a savepoint; the key's refusal is how a duplicate is met. Only then is it asked which identities are known, and the rest
+copied again.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import polars as pl
+import psycopg
+from psycopg import errors, sql
+
+from pipeline.decode import Rejected
+from pipeline.epoch import Epoch, encode_ledger
+from pipeline.errors import UnavailableError
+from pipeline.frame import IDENTITY, encode_copy
+from pipeline.roles import Role
+
+_MAX_ATTEMPTS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The events that are new (the epoch's own frame where all are), and those PostgreSQL would not take."""
+
+    events: pl.DataFrame
+    refused: list[Rejected]
+
+
+class Admission:
+    """Admits the events of one role's ledger. Between epochs it remembers only whether duplicates are about."""
+
+    def __init__(self, role: Role) -> None:
+        self._role = role
+        self._expect_duplicates = False
+        self._from: datetime | None = None
+        self._until: datetime | None = None
+        columns = sql.SQL(", ").join(map(sql.Identifier, role.ledger_columns))
+        self._copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(role.ledger), columns)
+        self._known = sql.SQL(
+            "SELECT row FROM asked_identities AS asked WHERE EXISTS (SELECT FROM {} AS kept"
+            " WHERE kept.player_id = asked.player_id AND kept.event_timestamp = asked.event_timestamp"
+            " AND kept.event_id = asked.event_id)"
+        ).format(sql.Identifier(role.ledger))
+
+    def cover(self, start: datetime | None, end: datetime | None) -> None:
+        """Set the days that the ledger has partitions for, as [start, end)."""
+        self._from, self._until = start, end
+
+    def stage(self, connection: psycopg.Connection) -> None:
+        """Make the temporary table of a new connection."""
+        connection.execute(
+            'CREATE TEMPORARY TABLE IF NOT EXISTS asked_identities (row bigint, player_id text COLLATE "C",'
+            " event_timestamp timestamptz, event_id uuid) ON COMMIT DELETE ROWS"
+        )
+
+    def admit(self, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
+        """Copy the epoch's new events into the ledger, within the caller's transaction."""
+        inside, refused = self._within_days(epoch.events)
+        if not len(inside):
+            return Admitted(inside, refused)
+        encoded = epoch.effects.ledger if epoch.effects is not None and inside is epoch.events else None
+        admitted = self._attempt(connection, inside, encoded)
+        self._expect_duplicates = len(admitted.events) + len(admitted.refused) < len(inside)
+        return Admitted(admitted.events, refused + admitted.refused)
+
+    def _within_days(self, events: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejected]]:
+        """Set aside events of days that have no partition: dropped by retention, or further ahead than is made."""
+        if self._from is None or self._until is None:
+            return events, []
+        inside = pl.col("event_timestamp").is_between(self._from, self._until, closed="left")
+        outside = events.filter(~inside)
+        if not len(outside):
+            return events, []
+        reason = f"timestamp: no partition holds it; the ledger covers {self._from:%Y-%m-%d} to {self._until:%Y-%m-%d}"
+        return events.filter(inside), reject(outside, reason)
+
+    def _attempt(self, connection: psycopg.Connection, events: pl.DataFrame, encoded: bytes | None) -> Admitted:
+        """Copy, dropping known identities when the key refuses and halving when a row is refused."""
+        remaining = self._drop_known(connection, events) if self._expect_duplicates else events
+        for _ in range(_MAX_ATTEMPTS):
+            if not len(remaining):
+                return Admitted(remaining, [])
+            try:
+                self._copy_in(connection, remaining, encoded if remaining is events else None)
+            except errors.UniqueViolation:
+                remaining = self._drop_known(connection, remaining)
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                return self._halve(connection, remaining, error)
+            else:
+                return Admitted(remaining, [])
+        # Each round another session committed one of our identities first; let it finish.
+        raise UnavailableError("PostgreSQL: identities are being admitted elsewhere at the same time")
+
+    def _copy_in(self, connection: psycopg.Connection, events: pl.DataFrame, encoded: bytes | None) -> None:
+        if encoded is None:
+            encoded = encode_ledger(events, self._role)
+        with connection.transaction(), connection.cursor().copy(self._copy) as copy:
+            copy.write(encoded)
+
+    def _drop_known(self, connection: psycopg.Connection, events: pl.DataFrame) -> pl.DataFrame:
+        """Keep the first of each identity, less the identities that the ledger holds."""
+        distinct = events.unique(IDENTITY, keep="first", maintain_order=True)
+        asked = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), *IDENTITY)
+        connection.execute("TRUNCATE asked_identities")
+        with connection.cursor().copy("COPY asked_identities FROM STDIN (FORMAT binary)") as copy:
+            copy.write(encode_copy(asked))
+        known = connection.execute(self._known).fetchall()
+        if not known:
+            return distinct if len(distinct) < len(events) else events
+        rows = pl.Series([row[0] for row in known], dtype=pl.Int64)
+        return distinct.filter(~pl.int_range(pl.len(), dtype=pl.Int64).is_in(rows.implode()))
+
+    def _halve(self, connection: psycopg.Connection, events: pl.DataFrame, error: psycopg.Error) -> Admitted:
+        """Find the rows PostgreSQL refuses by copying ever smaller halves; all others are admitted."""
+        if len(events) == 1:
+            detail = error.diag.message_primary or str(error)
+            return Admitted(events.clear(), reject(events, f"PostgreSQL refused the event: {detail}"))
+        middle = len(events) // 2
+        left = self._attempt(connection, events[:middle], None)
+        right = self._attempt(connection, events[middle:], None)
+        return Admitted(pl.concat([left.events, right.events]), left.refused + right.refused)
+
+
+def reject(events: pl.DataFrame, reason: str) -> list[Rejected]:
+    """Turn rows into rejections, with the value as it came and the key every event has."""
+    columns = events.select("partition", "offset", "ingested_at", "player_id", "raw")
+    return [
+        Rejected(partition, offset, int(moment.timestamp() * 1000), player.encode(), raw.encode(), reason)
+        for partition, offset, moment, player, raw in columns.iter_rows()
+    ]

@@ -1,0 +1,79 @@
+#!lua name=gamemetrics
+-- Applies one chunk of an epoch's increments, once.
+--
+-- The watermark of each partition lies in a hash beside the counters: "<next offset>:<chunks done of the epoch after
+-- it>". A function runs alone and its effects are kept or lost together, so checking the watermark first and moving it
+-- in the same call makes a repeated call (a lost answer, a restarted consumer, a zombie) a no-op.
+--
+-- KEYS[1] watermark hash   ARGV: topic:partition, from offset, next offset, chunk, chunks, payload
+-- Answers {"applied"|"duplicate"|"behind", watermark, refused key ...}; "behind": chunks before this one are missing.
+
+local function standing(hash, field)
+  local mark = server.call('HGET', hash, field)
+  if not mark then return nil, 0 end
+  local offset, done = string.match(mark, '^(%d+):(%d+)$')
+  return tonumber(offset), tonumber(done)
+end
+
+-- A key of another type refuses its increment; the others go on, and the refused key is answered for repair.
+local function attempt(refused, key, ...)
+  local answer = server.pcall(...)
+  if type(answer) == 'table' and answer.err then refused[key] = true end
+  return answer
+end
+
+local function add_stats(stats, refused)
+  for i, key in ipairs(stats.k) do
+    local types, counts = stats.t[i], stats.n[i]
+    for j = 1, #types do
+      attempt(refused, key, 'HINCRBY', key, 'event_' .. types[j], counts[j])
+    end
+    attempt(refused, key, 'HINCRBY', key, 'total_events', stats.s[i])
+    local last = attempt(refused, key, 'HGET', key, 'last_event')
+    if type(last) ~= 'table' and (not last or last < stats.l[i]) then
+      attempt(refused, key, 'HSET', key, 'last_event', stats.l[i])
+    end
+  end
+end
+
+-- A daily or weekly board lives for a while after its period; the time to live is set when the board is made. A late
+-- event of a board that is gone makes it anew with a time that has passed, which removes it at once: a dated board in
+-- Redis is whole or absent.
+local function add_board(key, players, scores, expire_at, refused)
+  local new = expire_at and server.call('EXISTS', key) == 0
+  for i = 1, #players do
+    attempt(refused, key, 'ZINCRBY', key, scores[i], players[i])
+  end
+  if new then server.call('EXPIREAT', key, expire_at) end
+end
+
+local function add_boards(boards, refused)
+  for i, game in ipairs(boards.g) do
+    local prefix, players, scores = 'leaderboard:' .. game .. ':', boards.p[i], boards.s[i]
+    add_board(prefix .. 'alltime', players, scores, nil, refused)
+    add_board(prefix .. 'daily:' .. boards.d[i], players, scores, boards.x[i], refused)
+    add_board(prefix .. 'weekly:' .. boards.w[i], players, scores, boards.y[i], refused)
+  end
+end
+
+local function apply(keys, args)
+  local hash, field = keys[1], args[1]
+  local from, next_offset, chunk, chunks = tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
+  local offset, done = standing(hash, field)
+  if offset and (offset >= next_offset or (offset == from and done > chunk)) then
+    return {'duplicate', offset .. ':' .. done}
+  end
+  if offset ~= from or done ~= chunk then
+    return {'behind', offset and (offset .. ':' .. done) or ''}
+  end
+  local mark = chunk + 1 == chunks and (args[3] .. ':0') or (args[2] .. ':' .. (chunk + 1))
+  server.call('HSET', hash, field, mark)
+  local refused, answer = {}, {'applied', mark}
+  local deltas = cjson.decode(args[6])
+  if deltas.stats then add_stats(deltas.stats, refused) end
+  if deltas.boards then add_boards(deltas.boards, refused) end
+  for key in pairs(refused) do answer[#answer + 1] = key end
+  return answer
+end
+
+server.register_function('gamemetrics_apply', apply)

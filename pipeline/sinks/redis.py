@@ -1,0 +1,155 @@
+"""The Redis sink: calls of one server-side function that applies a chunk of increments once.
+
+Client retries are off: the library's own retry would send a command again after a lost answer. That a call may safely
+be repeated is the function's doing (sinks/apply.lua), and when to repeat it is the consumer's decision.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, ResponseError
+from redis.retry import Retry
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError, UnavailableError
+from pipeline.outbox import Call
+
+FUNCTION: Final = "gamemetrics_apply"
+_LIBRARY: Final = Path(__file__).with_name("apply.lua")
+_SOCKET_SECONDS: Final = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where Redis stands in one partition: below `offset` all is applied, and `done` chunks of the epoch after it."""
+
+    offset: int
+    done: int
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of a call; `refused` names keys of a wrong type, whose increments did not go in."""
+
+    verdict: Literal["applied", "duplicate", "behind"]
+    refused: tuple[str, ...] = ()
+
+
+def watermark_key(group_id: str) -> str:
+    """Name the hash that holds a group's watermarks, beside the counters so that they are saved and lost together."""
+    return f"pipeline:watermarks:{group_id}"
+
+
+def connect(settings: Settings) -> "redis.Redis":
+    """Make a client with retries off; it connects at its first command."""
+    return redis.Redis(
+        host=settings.redis_host,
+        port=settings.redis_port,
+        db=settings.redis_db,
+        password=settings.redis_password.get_secret_value() or None,
+        ssl=settings.redis_tls,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=_SOCKET_SECONDS,
+        socket_connect_timeout=5,
+        decode_responses=False,
+    )
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what the driver raises as UnavailableError, and a refused password as ConfigurationError."""
+    try:
+        yield
+    except AuthenticationError as error:
+        raise ConfigurationError(f"REDIS_PASSWORD: {error}") from error
+    except redis.RedisError as error:
+        raise UnavailableError(f"Redis: {type(error).__name__}: {error}") from error
+
+
+class RedisSink:
+    """Applies calls for one group and topic. One thread at a time."""
+
+    def __init__(self, settings: Settings, group_id: str) -> None:
+        self._client = connect(settings)
+        self._topic = settings.kafka_topic
+        self._key = watermark_key(group_id)
+
+    @property
+    def client(self) -> "redis.Redis":
+        """The client, for a rebuild."""
+        return self._client
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
+
+    def open(self) -> None:
+        """Check the server's policy and load the function. Raises ConfigurationError, UnavailableError."""
+        with translated():
+            policy = self._client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+            if policy != "noeviction":
+                raise ConfigurationError(
+                    f"REDIS_HOST: maxmemory-policy is {policy}: the server would drop counters when memory is short. "
+                    f"Set it to noeviction"
+                )
+            self._client.function_load(_LIBRARY.read_text(), replace=True)
+
+    def standings(self) -> dict[int, Standing]:
+        """Return where Redis stands in each partition of the topic that it knows."""
+        with translated():
+            stored: dict[bytes, bytes] = self._client.hgetall(self._key)  # type: ignore[assignment]  # responses stay bytes
+        standings = {}
+        for name, mark in stored.items():
+            topic, _, partition = name.decode().rpartition(":")
+            offset, _, done = mark.decode().partition(":")
+            if topic == self._topic:
+                standings[int(partition)] = Standing(int(offset), int(done))
+        return standings
+
+    def start(self, partition: int, offset: int) -> None:
+        """Set the watermark of a partition that nothing was applied of; one that stands already is left alone."""
+        with translated():
+            self._client.hsetnx(self._key, f"{self._topic}:{partition}", f"{offset}:0")
+
+    def forget(self) -> None:
+        """Drop all watermarks of the group: until they are set again every call is answered `behind`."""
+        with translated():
+            self._client.delete(self._key)
+
+    def restore(self, offsets: dict[int, int]) -> None:
+        """Set the watermarks after the counters were filled from PostgreSQL as of these offsets."""
+        if offsets:
+            with translated():
+                self._client.hset(self._key, mapping={f"{self._topic}:{p}": f"{o}:0" for p, o in offsets.items()})
+
+    def apply(self, calls: Sequence[Call]) -> Applied:
+        """Apply calls in order until one is `behind`. Raises UnavailableError: the same calls may be sent again."""
+        refused: list[str] = []
+        verdict: Literal["applied", "duplicate"] = "duplicate"
+        for call in calls:
+            answer = self._call(call)
+            if answer[0] == b"behind":
+                return Applied("behind", tuple(refused))
+            if answer[0] == b"applied":
+                verdict = "applied"
+            refused += [key.decode() for key in answer[2:]]
+        return Applied(verdict, tuple(refused))
+
+    def _call(self, call: Call) -> list[bytes]:
+        field = f"{self._topic}:{call.partition}"
+        arguments = (field, call.from_offset, call.next_offset, call.chunk, call.chunks, call.payload)
+        with translated():
+            try:
+                answer: list[bytes] = self._client.fcall(FUNCTION, 1, self._key, *arguments)
+            except ResponseError as error:
+                if "Function not found" not in str(error):
+                    raise
+                # An emptied server lost its functions with its data; nothing ran, so the call can be made again.
+                self._client.function_load(_LIBRARY.read_text(), replace=True)
+                answer = self._client.fcall(FUNCTION, 1, self._key, *arguments)
+        return answer

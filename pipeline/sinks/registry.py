@@ -1,0 +1,75 @@
+"""Who writes which projection, and where each group stands: read and claimed before the first epoch."""
+
+import psycopg
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError, HaltError
+from pipeline.offsets import Watermark
+from pipeline.roles import Role
+from pipeline.sinks.connection import connect, translated
+
+
+class Registry:
+    """The rows of pipeline_owners and pipeline_watermarks of one group. One thread at a time."""
+
+    def __init__(self, settings: Settings, role: Role, group_id: str) -> None:
+        self._settings = settings
+        self._role = role
+        self._group = group_id
+        self._topic = settings.kafka_topic
+        self._open: psycopg.Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def claim(self) -> None:
+        """Own the role's projections. Raises ConfigurationError naming a group that owns one already."""
+        statement = (
+            "INSERT INTO pipeline_owners AS kept (projection, group_id) VALUES (%s, %s)"
+            " ON CONFLICT (projection) DO UPDATE SET group_id = kept.group_id RETURNING group_id"
+        )
+        for projection in sorted(self._role.projections):
+            with translated():
+                row = self._connection().execute(statement, (projection, self._group)).fetchone()
+            owner = row[0] if row is not None else None
+            if owner != self._group:
+                raise ConfigurationError(
+                    f"KAFKA_GROUP_ID: the projection {projection!r} is written by the group {owner!r}; a second group "
+                    f"({self._group!r}) would count every event twice"
+                )
+
+    def watermarks(self, starts: dict[int, int], topic_id: str) -> dict[int, Watermark]:
+        """Return where each partition stands, starting those never seen at `starts` (the log's first offset).
+
+        Raises HaltError when the topic is not the one the watermark was taken on.
+        """
+        with translated():
+            connection = self._connection()
+            with connection.transaction(), connection.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO pipeline_watermarks (group_id, topic, partition, topic_id, first_offset, next_offset)"
+                    " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+                    [(self._group, self._topic, p, topic_id, start, start) for p, start in sorted(starts.items())],
+                )
+                rows = cursor.execute(
+                    "SELECT partition, next_offset, topic_id, first_offset FROM pipeline_watermarks"
+                    " WHERE group_id = %s AND topic = %s AND partition = ANY(%s)",
+                    (self._group, self._topic, list(starts)),
+                ).fetchall()
+        marks = {row[0]: Watermark(*row) for row in rows}
+        for mark in marks.values():
+            if mark.topic_id != topic_id:
+                raise HaltError(
+                    f"topic {self._topic} was deleted and created again: partition {mark.partition} stands at offset "
+                    f"{mark.next_offset} of topic id {mark.topic_id}, the topic's id is now {topic_id}. If what the "
+                    f"new topic holds shall be counted too, delete the group's rows from pipeline_watermarks"
+                )
+        return marks
+
+    def _connection(self) -> psycopg.Connection:
+        if self._open is None or self._open.closed:
+            self._open = connect(self._settings, f"{self._role.service}-registry")
+        return self._open

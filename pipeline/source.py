@@ -1,0 +1,229 @@
+"""The Kafka source: records as columns, and assignments that start where PostgreSQL says.
+
+Kafka's committed offset is only a hint for lag tools. All calls come from one thread; the callbacks of a rebalance run
+inside `poll`, and what they raise comes out of it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from pipeline.batch import Records
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError, HaltError, PipelineError, UnavailableError
+from pipeline.offsets import Spans
+
+_ASK_SECONDS: Final = 10.0
+_PREFETCH_KILOBYTES: Final = 48 * 1024
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a rebalance asks of its listener: where to start partitions, and to finish work on those that go away."""
+
+    start: Callable[[list[int]], dict[int, int]]
+    finish: Callable[[list[int]], None]
+
+
+def client_config(settings: Settings) -> dict[str, Any]:
+    """Return the librdkafka settings that every client of the pipeline shares: where, and as whom."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 2_000,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        config |= {
+            "sasl.mechanism": settings.kafka_sasl_mechanism,
+            "sasl.username": settings.kafka_username,
+            "sasl.password": settings.kafka_password.get_secret_value(),
+        }
+    if settings.kafka_ssl_ca_location:
+        config["ssl.ca.location"] = settings.kafka_ssl_ca_location
+    return config
+
+
+def topic_id(settings: Settings) -> str:
+    """Ask the broker for the topic's id.
+
+    Raises ConfigurationError when the account or the topic is refused, UnavailableError when no broker answers.
+    """
+    refused: list[KafkaError] = []
+    denied = threading.Event()
+
+    def on_error(error: KafkaError) -> None:
+        if error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
+            refused.append(error)
+            denied.set()
+
+    config: dict[str, Any] = {**client_config(settings), "error_cb": on_error, "log_level": 0}
+    admin = AdminClient(config)
+    answer = admin.describe_topics(TopicCollection([settings.kafka_topic]), request_timeout=_ASK_SECONDS)
+    try:
+        return str(answer[settings.kafka_topic].result(timeout=_ASK_SECONDS + 1).topic_id)
+    except KafkaException as error:
+        admin.poll(0)
+        if refused:
+            raise ConfigurationError(
+                f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {refused[0].str()}"
+            ) from error
+        raise _translate(error.args[0], settings) from error
+    except TimeoutError as error:
+        raise UnavailableError(f"Kafka: no answer from {settings.kafka_bootstrap_servers}") from error
+
+
+class Source:
+    """Reads one topic as a member of a group."""
+
+    def __init__(self, settings: Settings, group_id: str, service: str, assignment: Assignment) -> None:
+        self._settings = settings
+        self._topic = settings.kafka_topic
+        self._assignment = assignment
+        self._failed: PipelineError | None = None
+        self._paused = False
+        self._consumer = Consumer(
+            {
+                **client_config(settings),
+                "client.id": service,
+                "group.id": group_id,
+                "enable.auto.commit": False,
+                # Positions come from PostgreSQL; an offset the broker does not have is a gap to halt on, not to jump.
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": settings.kafka_session_timeout_ms,
+                "max.poll.interval.ms": settings.kafka_max_poll_interval_ms,
+                "queued.min.messages": 200_000,
+                "queued.max.messages.kbytes": _PREFETCH_KILOBYTES,
+                "fetch.queue.backoff.ms": 10,  # its default holds a drained queue back for a second
+            },
+            logger=None,
+        )
+
+    def subscribe(self) -> None:
+        """Join the group; assignments come in through `poll`."""
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, limit: int, timeout: float) -> Records:
+        """Return up to `limit` records, as soon as there are that many or else after `timeout` seconds.
+
+        Raises HaltError, ConfigurationError, and what the assignment's callbacks raise.
+        """
+        try:
+            messages = self._consumer.consume(limit, timeout)
+        except KafkaException as error:
+            raise _translate(error.args[0], self._settings) from error
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        return self._columns(messages)
+
+    def _columns(self, messages: list[Message]) -> Records:
+        records = Records()
+        for message in messages:
+            if message.error() is not None:
+                self._refuse(message)
+        if messages:
+            good = [message for message in messages if message.error() is None]
+            records.partitions = [message.partition() for message in good]  # type: ignore[misc]  # set on a record
+            records.offsets = [message.offset() for message in good]  # type: ignore[misc]
+            records.timestamps = [message.timestamp()[1] for message in good]
+            records.keys = [message.key() for message in good]
+            records.values = [message.value() for message in good]
+        return records
+
+    def _refuse(self, message: Message) -> None:
+        """Raise what stops the consumer; log what passes by itself."""
+        error = message.error()
+        if error is None:
+            return
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
+            raise HaltError(f"topic {self._topic} partition {message.partition()}: {error.str()}")
+        translated = _translate(error, self._settings)
+        if not isinstance(translated, UnavailableError):
+            raise translated
+        log.warning("kafka", error=error.str())
+
+    def ranges(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return the first offset and the end of each partition's log. Raises UnavailableError."""
+        try:
+            return {
+                p: self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=_ASK_SECONDS)
+                for p in partitions
+            }
+        except KafkaException as error:
+            raise _translate(error.args[0], self._settings) from error
+
+    def commit(self, spans: Spans) -> None:
+        """Tell the broker how far the sinks are; a refusal is logged, for the truth lies in PostgreSQL."""
+        offsets = [TopicPartition(self._topic, span.partition, span.stop) for span in spans]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            log.info("offset commit refused; the next one covers it", error=str(error))
+
+    def seek(self, offsets: dict[int, int]) -> None:
+        """Continue partitions from other offsets."""
+        for partition, offset in offsets.items():
+            self._consumer.seek(TopicPartition(self._topic, partition, offset))
+
+    def pause(self) -> None:
+        """Fetch nothing more, so that `poll` can keep the membership alive while the sinks are behind."""
+        if not self._paused:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+
+    def resume(self) -> None:
+        """Fetch again."""
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    # -- rebalance -------------------------------------------------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            starts = self._assignment.start([one.partition for one in partitions])
+        except PipelineError as error:
+            self._failed = error
+            return
+        assigned = [TopicPartition(self._topic, p, offset) for p, offset in starts.items()]
+        consumer.incremental_assign(assigned)
+        if self._paused:
+            consumer.pause(assigned)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._assignment.finish([one.partition for one in partitions])
+        except PipelineError as error:
+            self._failed = error
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("partitions lost", partitions=[one.partition for one in partitions])
+        self._on_revoke(consumer, partitions)
+
+
+def _translate(error: KafkaError, settings: Settings) -> PipelineError:
+    code = error.code()
+    if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
+        return ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")
+    if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
+        return ConfigurationError(f"KAFKA_USERNAME: {settings.kafka_username!r} lacks a right: {error.str()}")
+    if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}:  # noqa: SLF001
+        return ConfigurationError(f"KAFKA_TOPIC: {settings.kafka_topic!r}: {error.str()}")
+    return UnavailableError(f"Kafka: {error.str()}")
