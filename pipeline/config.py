@@ -43,8 +43,13 @@ class Settings(BaseSettings):
     port: Port = 8080
     metrics_port: Port = 9090
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    api_keys: str = ""
+    host: str = "127.0.0.1"
+    api_keys: SecretStr = SecretStr("")
+    api_open: bool = False
     rate_limit_rps: Annotated[float, Field(ge=0)] = 0
+    rate_limit_bytes_per_s: Annotated[float, Field(ge=0)] = 0
+    max_in_flight_bytes: Annotated[int, Field(ge=8 << 20, le=1 << 34)] = 64 << 20
+    max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
 
     batch_max_events: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20

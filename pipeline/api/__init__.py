@@ -1,0 +1,1 @@
+"""The HTTP edge: events in, statistics and leaderboards out."""

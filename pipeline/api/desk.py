@@ -1,0 +1,63 @@
+"""What the endpoints share."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from pipeline.api.boards import Boards
+from pipeline.api.connection import Connection
+from pipeline.api.judge import Judge
+from pipeline.api.keyring import Keyring
+from pipeline.api.limits import Limits
+from pipeline.api.metrics import EdgeMetrics
+from pipeline.api.pressure import Pressure
+from pipeline.api.replies import Refusal
+from pipeline.api.stamps import Stamps
+from pipeline.ingest import Ingest
+
+_log = structlog.get_logger("edge")
+
+
+@dataclass(slots=True, eq=False)
+class Desk:
+    """Everything an endpoint works with."""
+
+    ingest: Ingest
+    judge: Judge
+    keyring: Keyring
+    limits: Limits
+    metrics: EdgeMetrics
+    pressure: Pressure
+    boards: Boards
+    stamps: Stamps = field(default_factory=Stamps)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def clock(self) -> float:
+        """Return the monotonic time."""
+        return time.monotonic()
+
+    def require_kafka(self) -> None:
+        """Raise Refusal at once while Kafka is known to be away, rather than hold the client until a time-out."""
+        if not self.ingest.reachable:
+            raise self.unavailable(self.ingest.fault)
+
+    def unavailable(self, reason: str) -> Refusal:
+        """Return the 503 for an event that never went to Kafka."""
+        return Refusal(503, f"{reason}; nothing was accepted", [("Retry-After", "2")])
+
+    def spawn(self, connection: Connection, answering: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that answers the connection; a Refusal it raises is the answer."""
+        task = asyncio.get_running_loop().create_task(_answer(connection, answering))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+
+async def _answer(connection: Connection, answering: Coroutine[Any, Any, None]) -> None:
+    try:
+        await answering
+    except Refusal as refusal:
+        connection.reply(refusal.reply())

@@ -1,0 +1,146 @@
+"""The application behind the HTTP port: which call goes where, who may make it, and how large it may be."""
+
+import re
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pipeline.api.connection import Connection
+from pipeline.api.desk import Desk
+from pipeline.api.docs import DOCS_PAGE
+from pipeline.api.get_boards import get_board, get_place, get_statistics
+from pipeline.api.heads import Head
+from pipeline.api.keyring import Caller, Scope
+from pipeline.api.openapi import document
+from pipeline.api.post_batch import MAX_BYTES, post_batch
+from pipeline.api.post_event import post_event
+from pipeline.api.replies import Refusal, encode, encode_json
+from pipeline.event import MAX_EVENT_BYTES
+
+Post = Callable[[Desk, Connection, Head, bytes, Caller], None]
+Get = Callable[[Desk, Connection, Head, Caller], Coroutine[Any, Any, None]]
+_METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+_PAGE_HEADERS: Final = (
+    ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One path: its template, which names it in metrics, and what answers each method."""
+
+    template: str
+    post: Post | None = None
+    get: Get | None = None
+    page: Callable[[], bytes] | None = None
+    max_body: int = 0
+
+    def check_length(self, body: bytes) -> None:
+        """Raise Refusal for a body that is too long."""
+        if len(body) > self.max_body:
+            raise Refusal(413, f"the body is longer than {self.max_body} bytes")
+
+    @property
+    def allow(self) -> str:
+        """Return the value of an Allow header."""
+        return "POST" if self.post is not None else "GET, HEAD"
+
+
+def monitoring_routes(desk: Desk) -> list[Route]:
+    """Return what METRICS_PORT serves, and PORT as well."""
+    return [
+        Route("/health/live", page=lambda: encode_json(200, {"status": "live"})),
+        Route("/health/ready", page=lambda: _ready(desk)),
+        Route("/metrics", page=lambda: encode(200, desk.metrics.expose(), _METRICS_TYPE)),
+    ]
+
+
+def public_routes(desk: Desk) -> list[Route]:
+    """Return what PORT serves."""
+    described = encode(200, document())
+    shown = encode(200, DOCS_PAGE, "text/html; charset=utf-8", _PAGE_HEADERS)
+    return [
+        *monitoring_routes(desk),
+        Route("/api/v1/events", post=post_event, max_body=MAX_EVENT_BYTES),
+        Route("/api/v1/events/batch", post=post_batch, max_body=MAX_BYTES),
+        Route("/api/v1/players/{player_id}/stats", get=get_statistics),
+        Route("/api/v1/leaderboards/{game_id}", get=get_board),
+        Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place),
+        Route("/openapi.json", page=lambda: described),
+        Route("/docs", page=lambda: shown),
+        Route("/", page=lambda: encode(302, b"", "text/plain", [("Location", "/docs")])),
+    ]
+
+
+class Edge:
+    """Answers requests; a connection's application."""
+
+    def __init__(self, desk: Desk, routes: list[Route]) -> None:
+        self._desk = desk
+        self._exact = {route.template.encode(): route for route in routes if "{" not in route.template}
+        self._patterns = [
+            (re.compile(re.sub(r"\{\w+\}", "[^/]*", route.template).encode() + rb"\Z"), route)
+            for route in routes
+            if "{" in route.template
+        ]
+
+    def body_limit(self, head: Head, peer: str) -> int:
+        """Return how many bytes the request's body may have. Raises Refusal if it is refused by its head alone."""
+        route = self._route(head)
+        if head.method == "POST" and route.post is not None:
+            self._desk.keyring.caller(head.credential, "write", peer)
+        return route.max_body
+
+    def call(self, connection: Connection, head: Head, body: bytes) -> None:
+        """Answer a request, now or later."""
+        try:
+            route = self._exact.get(head.path) or self._route(head)
+            if route.post is not None and head.method == "POST":
+                route.check_length(body)
+                route.post(self._desk, connection, head, body, self._caller(head, "write", connection.peer))
+                return
+            self._call_get(route, connection, head, body)
+        except Refusal as refusal:
+            connection.reply(refusal.reply())
+
+    def name(self, head: Head | None) -> str:
+        """Name the route of a request for metrics; unknown paths share one name."""
+        if head is None:
+            return "none"
+        route = self._exact.get(head.path)
+        return route.template if route is not None else self._pattern_name(head)
+
+    def _call_get(self, route: Route, connection: Connection, head: Head, body: bytes) -> None:
+        if head.method not in {"GET", "HEAD"} or (route.page is None and route.get is None):
+            raise Refusal(405, f"{head.method} is not allowed here", [("Allow", route.allow)])
+        if body:
+            raise Refusal(400, "a GET has no body")
+        if route.page is not None:
+            connection.reply(route.page())
+        elif route.get is not None:
+            caller = self._caller(head, "read", connection.peer)
+            self._desk.spawn(connection, route.get(self._desk, connection, head, caller))
+
+    def _caller(self, head: Head, scope: Scope, peer: str) -> Caller:
+        return self._desk.keyring.caller(head.credential, scope, peer)
+
+    def _route(self, head: Head) -> Route:
+        route = self._exact.get(head.path) or self._matching(head.path)
+        if route is None:
+            raise Refusal(404, "no such path; /docs lists them")
+        return route
+
+    def _matching(self, path: bytes) -> Route | None:
+        return next((route for pattern, route in self._patterns if pattern.match(path)), None)
+
+    def _pattern_name(self, head: Head) -> str:
+        route = self._matching(head.path)
+        return route.template if route is not None else "unknown"
+
+
+def _ready(desk: Desk) -> bytes:
+    fault = "the API keys are not loaded yet" if desk.keyring.pending else desk.ingest.fault
+    if fault:
+        return encode_json(503, {"status": "unavailable", "error": fault})
+    return encode_json(200, {"status": "ready"})

@@ -1,0 +1,104 @@
+"""POST /api/v1/events: one event, answered when Kafka has it."""
+
+from typing import Final
+
+from confluent_kafka import KafkaError, Message
+
+from pipeline.api.bodies import JSON_TYPES, plain
+from pipeline.api.connection import Connection
+from pipeline.api.desk import Desk
+from pipeline.api.heads import Head
+from pipeline.api.judge import Admitted
+from pipeline.api.keyring import Caller
+from pipeline.api.limits import Account
+from pipeline.api.replies import Refusal
+from pipeline.errors import EventError, UnavailableError
+from pipeline.event import MAX_EVENT_BYTES
+
+_START: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
+    b'{"status":"success","event_id":"00000000-0000-0000-0000-000000000000"}\n'
+)
+_BODY: Final = b'\r\n{"status":"success","event_id":"'
+UNCONFIRMED: Final = (
+    "Kafka did not confirm in time: the event may have been stored or not; send it again with this event_id and "
+    "timestamp, and it counts once"
+)
+
+
+def post_event(desk: Desk, connection: Connection, head: Head, body: bytes, caller: Caller) -> None:
+    """Charge the caller, judge the event, publish it. Raises Refusal."""
+    desk.metrics.received += 1
+    try:
+        raw = body if head.media_type == "application/json" and not head.encoding else _plain(head, body)
+        account = desk.limits.account(caller, connection.peer)
+        if account is not None and not account.take(1, len(raw), desk.clock()):
+            desk.spawn(connection, _publish_charged(desk, connection, raw, caller, account))
+            return
+        _publish(desk, connection, raw, caller, account)
+    except Refusal:
+        desk.metrics.failed += 1
+        raise
+
+
+def _plain(head: Head, body: bytes) -> bytes:
+    if head.media_type not in JSON_TYPES:
+        raise Refusal(415, "Content-Type must be application/json")
+    return plain(head, body, MAX_EVENT_BYTES)
+
+
+async def _publish_charged(desk: Desk, connection: Connection, raw: bytes, caller: Caller, account: Account) -> None:
+    try:
+        await desk.limits.charge(account, 1, len(raw))
+        _publish(desk, connection, raw, caller, account)
+    except Refusal:
+        desk.metrics.failed += 1
+        raise
+
+
+def _publish(desk: Desk, connection: Connection, raw: bytes, caller: Caller, account: Account | None) -> None:
+    try:
+        admitted = desk.judge.admit(raw, desk.stamps.now())
+    except EventError as error:
+        raise Refusal(400, str(error)) from None
+    if caller.games is not None and admitted.game_id not in caller.games:
+        raise Refusal(403, f"game_id: the key {caller.name} may not touch this game")
+    desk.require_kafka()
+    size = len(admitted.record.value)
+    desk.pressure.enter(size)
+    try:
+        desk.ingest.publish(admitted.record, _Receipt(desk, connection, admitted, account).settled)
+    except UnavailableError as error:
+        desk.pressure.leave(size)
+        raise desk.unavailable(str(error)) from None
+
+
+class _Receipt:
+    """One event that Kafka has not yet confirmed, and the client that waits for it."""
+
+    __slots__ = ("_account", "_admitted", "_connection", "_desk")
+
+    def __init__(self, desk: Desk, connection: Connection, admitted: Admitted, account: Account | None) -> None:
+        self._desk = desk
+        self._connection = connection
+        self._admitted = admitted
+        self._account = account
+
+    def settled(self, error: KafkaError | None, _message: Message) -> None:
+        """Answer the client."""
+        desk, admitted = self._desk, self._admitted
+        desk.pressure.leave(len(admitted.record.value))
+        if error is None:
+            desk.metrics.published += 1
+            limits = b"" if self._account is None else self._account.header_lines()
+            event_id = admitted.event_id.encode()
+            self._connection.reply(b"".join((_START, limits, _BODY, event_id, b'"}\n')))
+            return
+        desk.metrics.failed += 1
+        refusal = Refusal(
+            503,
+            f"{UNCONFIRMED} ({error.str()})",
+            [("Retry-After", "1")],
+            event_id=admitted.event_id,
+            timestamp=admitted.timestamp,
+        )
+        self._connection.reply(refusal.reply())

@@ -1,0 +1,171 @@
+"""`gamemetrics serve`: put the edge together, run it, and stop it without losing what it has accepted."""
+
+import asyncio
+import contextlib
+import gc
+import ipaddress
+import logging
+import resource
+import signal
+from collections.abc import AsyncIterator, Iterable
+from typing import Final
+
+import structlog
+import uvloop
+
+from pipeline.api.boards import Boards
+from pipeline.api.boards_postgres import Database, PostgresBoards
+from pipeline.api.boards_redis import RedisBoards
+from pipeline.api.desk import Desk
+from pipeline.api.edge import Edge, monitoring_routes, public_routes
+from pipeline.api.judge import Judge
+from pipeline.api.key_store import KeyStore
+from pipeline.api.keyring import Keyring, static_keys
+from pipeline.api.limits import Limits
+from pipeline.api.listener import Listener
+from pipeline.api.metrics import EdgeMetrics
+from pipeline.api.pressure import Pressure
+from pipeline.api.valkey import Valkey
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError
+from pipeline.event import load_scoring
+from pipeline.ingest import Ingest
+
+_GRACE_S: Final = 10.0
+_FIRST_KEYS_S: Final = 1.0
+
+_log = structlog.get_logger("edge")
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigurationError when it cannot start."""
+    logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # what it warns of, the key store and the reads report
+    _allow_descriptors(settings.max_connections)
+    uvloop.run(_serve(settings))
+
+
+async def _serve(settings: Settings) -> None:
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with _running(settings):
+        # What lives now lives as long as the process, and the collector need not look at it again. The requests make
+        # no cycles, so that a higher threshold costs no memory.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
+        await stopping.wait()
+        _log.info("stopping")
+
+
+@contextlib.asynccontextmanager
+async def _running(settings: Settings) -> AsyncIterator[None]:
+    """Run the edge, from the first connection to the last reply."""
+    database, valkey = Database(settings), Valkey(settings)
+    keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
+    ingest = Ingest(settings, settings.max_in_flight_bytes)
+    desk = Desk(
+        ingest=ingest,
+        judge=Judge(load_scoring(settings.scoring_file)),
+        keyring=keyring,
+        limits=Limits(valkey, settings.rate_limit_rps, settings.rate_limit_bytes_per_s),
+        metrics=EdgeMetrics(),
+        pressure=Pressure(settings.max_in_flight_bytes),
+        boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(database.close)
+        stack.callback(valkey.close)
+        await database.open()
+        stack.push_async_callback(_stop_ingest, ingest)
+        await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
+        await _listen(settings, desk, stack)
+        yield
+
+
+async def _admit_somebody(
+    settings: Settings, keyring: Keyring, store: KeyStore, stack: contextlib.AsyncExitStack
+) -> None:
+    """Start to read the keys. Raises ConfigurationError where nobody could ever be let in."""
+    loading = asyncio.create_task(store.keep_loading())
+    stack.push_async_callback(_cancel, loading)
+    with contextlib.suppress(TimeoutError):  # a database that is away must not keep the edge from starting
+        await asyncio.wait_for(store.asked.wait(), _FIRST_KEYS_S)
+    if keyring.open:
+        _log.warning("open: no API key is needed", make_one="gamemetrics keys create NAME")
+    elif store.known and not keyring:
+        raise ConfigurationError(
+            f"API_KEYS: there is no API key, and HOST {settings.host} is not loopback. Make one with "
+            "`gamemetrics keys create NAME`, or set API_OPEN=true to let everybody in"
+        )
+
+
+async def _listen(settings: Settings, desk: Desk, stack: contextlib.AsyncExitStack) -> None:
+    public = Edge(desk, public_routes(desk))
+    listeners = [await _open(settings, settings.port, public, desk, stack)]
+    if settings.metrics_port != settings.port:
+        monitoring = Edge(desk, monitoring_routes(desk))
+        listeners.append(await _open(settings, settings.metrics_port, monitoring, desk, stack))
+    desk.metrics.gauges(lambda: _gauges(desk, listeners))
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    _log.info("serving", url=f"http://{host}:{settings.port}", docs=f"http://{host}:{settings.port}/docs")
+
+
+async def _open(settings: Settings, port: int, edge: Edge, desk: Desk, stack: contextlib.AsyncExitStack) -> Listener:
+    listener = Listener(
+        edge,
+        lambda head, status, seconds: desk.metrics.answered(edge.name(head), status, seconds),
+        connections=settings.max_connections,
+        arriving_bytes=settings.max_in_flight_bytes,
+    )
+    try:
+        await listener.listen(settings.host, port)
+    except OSError as error:
+        raise ConfigurationError(
+            f"HOST, PORT, METRICS_PORT: cannot listen on {settings.host}:{port}: {error}"
+        ) from error
+    stack.push_async_callback(listener.drain, _GRACE_S)
+    return listener
+
+
+def _gauges(desk: Desk, listeners: Iterable[Listener]) -> list[tuple[str, str, float]]:
+    return [
+        ("ingest_in_flight_bytes", "Bytes of events that Kafka has not yet confirmed", desk.pressure.used),
+        ("ingest_in_flight_bytes_limit", "Past this, 503", desk.pressure.limit),
+        ("ingest_in_flight_events", "Events that Kafka has not yet confirmed", desk.ingest.in_flight()),
+        ("kafka_reachable", "Whether the topic has its leaders", float(desk.ingest.reachable)),
+        ("http_connections", "Open connections", sum(map(len, listeners))),
+        (
+            "rate_limits_local",
+            "Whether limits are kept by this process alone, Valkey being away",
+            float(desk.limits.local),
+        ),
+        ("api_keys_required", "Whether a key is needed", float(not desk.keyring.open)),
+        ("reads_from_postgresql", "Reads that Redis could not answer, since the start", desk.boards.fell_back),
+    ]
+
+
+async def _stop_ingest(ingest: Ingest) -> None:
+    left = await ingest.close(_GRACE_S)
+    if left:
+        _log.error("events were left unconfirmed; their senders were told so", events=left)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _allow_descriptors(connections: int) -> None:
+    """Raise the soft limit of open files as far as the connections need and the hard limit lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + 256
+    if soft < wanted and soft != resource.RLIM_INFINITY:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

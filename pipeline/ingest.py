@@ -1,0 +1,185 @@
+"""The producer: events to Kafka, and their acknowledgements back to the event loop.
+
+An event is acknowledged when every in-sync replica has it (acks=all, idempotent). Delivery reports are taken on the
+loop's own thread, by polling while anything is in flight: a thread blocked in poll() would have to win the
+interpreter lock from the loop for each report, which cost more CPU than everything else the edge does for an event.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError, UnavailableError
+
+DELIVERY_TIMEOUT_MS: Final = 4_000
+"""How long Kafka may take to confirm an event before its sender is told that nobody knows (503, within 5 s)."""
+_POLL_S: Final = 0.001
+_PROBE_EVERY_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 2.0
+_REFUSED_CREDENTIALS: Final = frozenset(
+    {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001 (librdkafka's public codes)
+)
+_REFUSED_TOPIC: Final = frozenset(
+    {
+        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    }
+)
+
+Settled = Callable[[KafkaError | None, Message], None]
+"""Called once for each record, on the loop's thread, with None when Kafka has it. It must not raise."""
+
+_log = structlog.get_logger("ingest")
+
+
+Headers = list[tuple[str, str | bytes | None]]
+
+
+class Record(msgspec.Struct, gc=False, frozen=True):
+    """One Kafka record, as bytes."""
+
+    key: bytes
+    value: bytes
+    headers: Headers
+
+
+class Ingest:
+    """The topic, as the edge sees it: publish a record, learn its fate."""
+
+    def __init__(self, settings: Settings, max_in_flight_bytes: int) -> None:
+        self._topic = settings.kafka_topic
+        self._refusal: KafkaError | None = None
+        self._producer = Producer(
+            {**_connection(settings), **_delivery(max_in_flight_bytes), "error_cb": self._on_error},
+            logger=logging.getLogger("librdkafka"),
+        )
+        self._produce = self._producer.produce
+        self._armed = False
+        self._loop = asyncio.get_running_loop()
+        self._probing: asyncio.Task[None] | None = None
+        self.reachable = False
+        self.fault = "not asked yet"
+
+    async def start(self) -> None:
+        """Ask Kafka for the topic, and keep asking in the background.
+
+        Raises ConfigurationError when Kafka answers that the credentials or the topic are wrong. A broker that is away
+        is no error: readiness says so until it comes.
+        """
+        await self._probe()
+        if not self.reachable and self._refusal is not None:
+            raise ConfigurationError(self.fault)
+        self._probing = asyncio.create_task(self._keep_probing())
+
+    def publish(self, record: Record, settled: Settled) -> None:
+        """Send one record. Raises UnavailableError when it was not even queued; `settled` is then not called."""
+        try:
+            self._produce(self._topic, record.value, record.key, -1, settled, headers=record.headers)
+        except (BufferError, KafkaException) as error:
+            raise UnavailableError(f"Kafka takes no more: {error}") from error
+        if not self._armed:
+            self._armed = True
+            self._loop.call_later(_POLL_S, self._pump)
+
+    def in_flight(self) -> int:
+        """Count the records that Kafka has not yet confirmed or refused."""
+        return len(self._producer)
+
+    async def close(self, within: float) -> int:
+        """Wait for what is in flight; return how many records were still unsettled after `within` seconds."""
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+        deadline = time.monotonic() + within
+        while len(self._producer) and time.monotonic() < deadline:
+            self._producer.poll(0)
+            await asyncio.sleep(0.002)
+        return len(self._producer)
+
+    def _pump(self) -> None:
+        self._armed = False
+        try:
+            self._producer.poll(0)
+        finally:
+            if not self._armed and len(self._producer):
+                self._armed = True
+                self._loop.call_later(_POLL_S, self._pump)
+
+    async def _keep_probing(self) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_EVERY_S)
+            await self._probe()
+
+    async def _probe(self) -> None:
+        """Learn whether the topic's partitions have leaders; in a thread, because the call blocks."""
+        was, fault = self.reachable, ""
+        try:
+            found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_S)
+            topic = found.topics[self._topic]
+            leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]
+            if topic.error is not None:
+                self._refusal = topic.error if topic.error.code() in _REFUSED_TOPIC else None
+                fault = f"KAFKA_TOPIC {self._topic}: {topic.error.str()}"
+            elif leaderless:
+                fault = f"no leader for partitions {leaderless} of {self._topic}"
+        except KafkaException as error:
+            self._producer.poll(0)  # brings the reason, if there was one, to _on_error
+            fault = f"Kafka does not answer: {error.args[0].str()}"
+        if fault and self._refusal is not None and self._refusal.code() in _REFUSED_CREDENTIALS:
+            fault = f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {self._refusal.str()}"
+        self.reachable, self.fault = not fault, fault
+        if not fault:
+            self._refusal = None
+        if was != self.reachable:
+            _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=fault)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in _REFUSED_CREDENTIALS:
+            self._refusal = error
+        _log.warning("Kafka client", error=error.str())
+
+
+def _connection(settings: Settings) -> dict[str, Any]:
+    secured = settings.kafka_security_protocol.startswith("SASL")
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "security.protocol": settings.kafka_security_protocol,
+        **({"ssl.ca.location": settings.kafka_ssl_ca_location} if settings.kafka_ssl_ca_location else {}),
+        **(
+            {
+                "sasl.mechanism": settings.kafka_sasl_mechanism,
+                "sasl.username": settings.kafka_username,
+                "sasl.password": settings.kafka_password.get_secret_value(),
+            }
+            if secured
+            else {}
+        ),
+        "client.id": "gamemetrics-edge",
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.ms": 100,
+        "reconnect.backoff.max.ms": 1_000,
+    }
+
+
+def _delivery(max_in_flight_bytes: int) -> dict[str, Any]:
+    return {
+        "acks": "all",
+        "enable.idempotence": True,
+        "message.timeout.ms": DELIVERY_TIMEOUT_MS,
+        "retry.backoff.ms": 50,
+        "linger.ms": 1,
+        "compression.type": "lz4",
+        # Java's default, so that every producer agrees on a player's partition.
+        "partitioner": "murmur2_random",
+        # The edge's own budget refuses long before these; they are what stands if it ever failed to.
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 2 * max_in_flight_bytes // 1024 + 1024,
+    }
