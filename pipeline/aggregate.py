@@ -91,7 +91,7 @@ def _sum_scores(scores: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
 
 
 def chunk(deltas: Deltas, expiry: Expiry) -> list[Chunk]:
-    """Cut deltas into calls of at most about MAX_OPERATIONS commands, each of one partition. Never fails, may be empty.
+    """Cut deltas into calls of at most MAX_OPERATIONS commands, each of one partition; none for no deltas.
 
     The same deltas always give the same chunks in the same order: that is what makes a chunk's number its identity.
     """
@@ -137,9 +137,12 @@ def _board_chunks(scores: pl.DataFrame, expiry: Expiry) -> Iterator[Chunk]:
 
 
 def _cut(frame: pl.DataFrame, cost: pl.Expr) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Split rows by partition, and each partition where the running cost passes a multiple of MAX_OPERATIONS."""
-    piece = (cost.cum_sum() // MAX_OPERATIONS).over("partition")
-    for keys, rows in frame.group_by("partition", piece.alias("piece"), maintain_order=True):
+    """Split rows by partition, and each partition so that a piece costs at most MAX_OPERATIONS (or is one row)."""
+    spent = pl.col("cost")
+    limit = pl.max_horizontal(MAX_OPERATIONS - spent.max(), 1)  # a piece may run over by its last row
+    piece = ((spent.cum_sum() - spent) // limit).over("partition")
+    costed = frame.with_columns(cost=cost)
+    for keys, rows in costed.group_by("partition", piece.alias("piece"), maintain_order=True):
         yield int(keys[0]), rows
 
 

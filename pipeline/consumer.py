@@ -267,6 +267,7 @@ class EventConsumer:
         self._source.close()
         for part in (self._registry, self._postgres, self._cache, self._redis):
             part.close()
+        self._health.running = False
         log.info("stopped")
 
 

@@ -10,7 +10,7 @@ Why not orjson for all: with `data` kept as its raw bytes nothing is built only 
 "Decode", has the measurement).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -76,7 +76,7 @@ class Decoder:
     def decode(self, records: Records) -> Decoded:
         """Decode and judge every record; none is lost and none spoils another."""
         typed = _each(self._typed, records.values)
-        raw = pl.Series("raw", records.values, dtype=pl.Binary).cast(pl.String, strict=False)
+        raw = _text(records.values)
         vouched = self._columns(records, typed, raw)
         slow = vouched.filter(~pl.col("sure"))["row"].to_list()
         fast = vouched.filter("sure").select(EVENT_SCHEMA.names())
@@ -100,7 +100,7 @@ class Decoder:
                 "received": pl.Series(_pick(records.timestamps, rows, whole), dtype=pl.Int64),
                 **{name: pl.Series([getattr(one, name) for one in found], dtype=pl.String) for name in _TEXT},
                 "ingested": pl.Series([one.ingested_at for one in found], dtype=pl.String),
-                "data": pl.Series(data, dtype=pl.Binary).cast(pl.String, strict=False),
+                "data": _text(data),
                 "score": pl.Series([self._score(one) for one in found], dtype=pl.Int64),
                 "raw": raw if whole else raw.gather(rows),
             }
@@ -116,7 +116,7 @@ class Decoder:
         return frame.with_columns(sure=_sure(self._scoring).fill_null(value=False))
 
     def _score(self, one: _Typed) -> int | None:
-        """Read the score of an event; None leaves the verdict to `_sure`, which knows that this type must have one."""
+        """Read the score of an event; None where its type must have one and it cannot be vouched for (see `_sure`)."""
         decode = self._scores.get(one.event_type)
         if decode is None:
             return None
@@ -124,7 +124,9 @@ class Decoder:
             score = decode(one.data).score
         except (msgspec.MsgspecError, UnicodeDecodeError):
             return None
-        return self._scoring[one.event_type].default if score is msgspec.UNSET else score
+        if score is msgspec.UNSET:
+            return self._scoring[one.event_type].default
+        return score if -event.MAX_SCORE <= score <= event.MAX_SCORE else None
 
     # -- the judge -------------------------------------------------------------------------------------------------
 
@@ -174,6 +176,21 @@ def _each(decode: Callable[[Any], _Typed], values: list[bytes | None]) -> list[_
     return out
 
 
+def _text(values: Sequence[bytes | None]) -> pl.Series:
+    """Make a column of text; null where the bytes are not UTF-8 (polars refuses the whole column for one of them)."""
+    try:
+        return pl.Series(values, dtype=pl.Binary).cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series([_decoded(value) for value in values], dtype=pl.String)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def _score_decoder(field: str) -> Callable[[msgspec.Raw], Any]:
     kind = msgspec.defstruct(
         "Score", [("score", int | msgspec.UnsetType, msgspec.UNSET)], rename={"score": field}, gc=False
@@ -205,7 +222,7 @@ def _sure(scoring: Scoring) -> pl.Expr:
         & pl.col("ingested_at").is_not_null()
         & (size <= event.MAX_EVENT_BYTES)
         & pl.col("data").str.starts_with("{")
-        & (pl.col("score").is_between(-event.MAX_SCORE, event.MAX_SCORE) | ~pl.col("event_type").is_in(list(scoring)))
+        & (pl.col("score").is_not_null() | ~pl.col("event_type").is_in(list(scoring)))
         # NUL, control characters and surrogates can only come in as \u escapes; the decoder refuses them bare.
         & ~raw.str.contains(r"\u", literal=True)
         & (raw.str.count_matches(r"[\[{]") <= event.MAX_NESTING)

@@ -20,6 +20,7 @@ class ConsumerHealth:
         self._turned_at = monotonic()
         self._away: set[str] = set()
         self._partitions: frozenset[int] = frozenset()
+        self.running = True
         self._lock = threading.Lock()
 
     def turn(self) -> None:

@@ -54,6 +54,14 @@ class Registry:
                     " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
                     [(self._group, self._topic, p, topic_id, start, start) for p, start in sorted(starts.items())],
                 )
+                # Debts above the watermark are another past's: somebody set the watermark back to replay the topic.
+                cursor.execute(
+                    "DELETE FROM pipeline_outbox AS owed USING pipeline_watermarks AS mark WHERE"
+                    " (owed.group_id, owed.topic, owed.partition) = (mark.group_id, mark.topic, mark.partition)"
+                    " AND owed.next_offset > mark.next_offset"
+                    " AND mark.group_id = %s AND mark.topic = %s AND mark.partition = ANY(%s)",
+                    (self._group, self._topic, list(starts)),
+                )
                 rows = cursor.execute(
                     "SELECT partition, next_offset, topic_id, first_offset FROM pipeline_watermarks"
                     " WHERE group_id = %s AND topic = %s AND partition = ANY(%s)",

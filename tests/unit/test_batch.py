@@ -1,0 +1,83 @@
+"""When an epoch is due, and what positions it covers."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.batch import Batcher, BatchPolicy, Records
+from pipeline.offsets import Positions, Span
+
+POLICY = BatchPolicy(max_events=3, max_bytes=100, max_wait=1.0)
+
+
+def some(count: int, size: int = 1, partition: int = 0, start: int = 0) -> Records:
+    offsets = list(range(start, start + count))
+    return Records([partition] * count, offsets, [0] * count, [None] * count, [b"x" * size] * count)
+
+
+def test_an_empty_batcher_is_never_due() -> None:
+    batcher = Batcher(POLICY)
+    batcher.add(Records(), 0.0)
+    assert batcher.due(1e9) is None
+    assert not batcher.armed
+
+
+def test_it_is_due_by_count_by_bytes_and_by_age_of_the_first_record() -> None:
+    batcher = Batcher(POLICY)
+    batcher.add(some(2), 10.0)
+    assert batcher.due(10.9) is None
+    assert batcher.due(11.0) == "wait"
+    batcher.add(some(1), 10.5)
+    assert batcher.due(10.5) == "events"
+    batcher = Batcher(POLICY)
+    batcher.add(some(1, size=100), 0.0)
+    assert batcher.due(0.0) == "bytes"
+
+
+def test_an_idle_poll_does_not_arm_the_clock() -> None:
+    batcher = Batcher(POLICY)
+    batcher.add(Records(), 0.0)
+    batcher.add(some(1), 100.0)
+    assert batcher.due(100.5) is None
+    assert batcher.remaining(100.25) == 0.75
+
+
+def test_taking_empties_it() -> None:
+    batcher = Batcher(POLICY)
+    batcher.add(some(3), 0.0)
+    assert len(batcher.take()) == 3
+    assert batcher.due(1e9) is None
+    assert batcher.room() == 3
+
+
+def test_dropping_partitions_keeps_the_others_and_their_age() -> None:
+    batcher = Batcher(POLICY)
+    batcher.add(some(1, partition=0), 5.0)
+    batcher.add(some(1, partition=1), 5.5)
+    batcher.drop(frozenset({0}))
+    assert batcher.due(6.0) == "wait"
+    assert batcher.take().partitions == [1]
+    batcher.add(some(1, partition=1), 0.0)
+    batcher.drop(frozenset({1}))
+    assert not batcher.armed
+
+
+def test_spans_join_over_gaps_in_offsets() -> None:
+    positions = Positions()
+    positions.assign(0, 10)
+    positions.assign(1, 0)
+    assert positions.advance({0: 17}) == (Span(0, 10, 18),)
+    assert positions.advance({1: 4, 0: 30}) == (Span(0, 18, 31), Span(1, 0, 5))
+
+
+@given(st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 50), min_size=1), max_size=20))
+def test_spans_of_a_partition_are_gapless_whatever_arrives(steps: list[dict[int, int]]) -> None:
+    positions = Positions()
+    reached = dict.fromkeys(range(4), 100)
+    for partition, offset in reached.items():
+        positions.assign(partition, offset)
+    for step in steps:
+        for span in positions.advance({partition: reached[partition] + gap for partition, gap in step.items()}):
+            assert span.start == reached[span.partition] < span.stop
+            reached[span.partition] = span.stop
+    positions.revoke([0, 1])
+    assert positions.assigned == {2, 3}

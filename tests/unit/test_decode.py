@@ -1,0 +1,160 @@
+"""The vectorized decoder gives the judge's verdicts and the judge's values, record by record."""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.batch import Records
+from pipeline.decode import Decoded, Decoder
+from pipeline.errors import EventError
+from pipeline.event import Event, Origin, load_scoring, parse_record, record_id
+from pipeline.frame import EVENT_SCHEMA
+from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, with_data
+
+SCORING = load_scoring()
+TOPIC = "player.events.raw"
+RECEIVED = datetime.now(UTC).replace(microsecond=0)
+
+
+def decode(values: list[bytes | None], received: datetime = RECEIVED) -> Decoded:
+    count = len(values)
+    milliseconds = int(received.timestamp() * 1000)
+    records = Records([0] * count, list(range(count)), [milliseconds] * count, [None] * count, values)
+    return Decoder(TOPIC, SCORING).decode(records)
+
+
+def judge(values: list[bytes | None], received: datetime = RECEIVED) -> dict[int, Event | str]:
+    verdicts: dict[int, Event | str] = {}
+    for offset, value in enumerate(values):
+        try:
+            verdicts[offset] = parse_record(value, Origin(record_id(TOPIC, 0, offset), received), SCORING)
+        except EventError as error:
+            verdicts[offset] = str(error)
+    return verdicts
+
+
+def assert_agrees(values: list[bytes | None], received: datetime = RECEIVED) -> None:
+    decoded = decode(values, received)
+    found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
+    for row in decoded.events.iter_rows(named=True):
+        found[row["offset"]] = Event(
+            uuid.UUID(bytes=row["event_id"]),
+            row["event_type"],
+            row["player_id"],
+            row["game_id"],
+            row["event_timestamp"],
+            row["ingested_at"],
+            row["data"].encode(),
+            row["score"],
+        )
+    assert found == judge(values, received)
+    assert len(decoded.events) + len(decoded.rejected) == len(values)
+
+
+def test_it_agrees_on_every_bad_and_every_rare_record_among_ordinary_neighbours() -> None:
+    values: list[bytes | None] = []
+    for value in [bad.value for bad in BAD_RECORDS] + [value for _, value in GOOD_BUT_RARE]:
+        values += [encoded(), value]
+    assert_agrees(values)
+
+
+def test_an_ordinary_record_takes_the_fast_lane() -> None:
+    class JudgedError(AssertionError):
+        pass
+
+    class WithoutJudge(Decoder):
+        def _judge(self, records: Records, rows: list[int]) -> Any:
+            if rows:
+                raise JudgedError(rows)
+            return super()._judge(records, rows)
+
+    ordinary: list[bytes | None] = [
+        encoded(),
+        encoded(timestamp="2026-01-15T10:30:00Z", ingested_at="2026-01-15T10:30:00.123456Z"),
+        with_data('{"a":{"b":[1,2.5,"x",null,true]},"c":"d"}'),
+    ]
+    count = len(ordinary)
+    records = Records(
+        [0] * count, list(range(count)), [int(RECEIVED.timestamp() * 1000)] * count, [None] * count, ordinary
+    )
+    assert len(WithoutJudge(TOPIC, SCORING).decode(records).events) == count
+    with pytest.raises(JudgedError):
+        WithoutJudge(TOPIC, SCORING).decode(Records([0], [0], [0], [None], [with_data('{"x":1e400}')]))
+
+
+def test_nothing_decodes_to_an_empty_frame() -> None:
+    decoded = decode([])
+    assert len(decoded.events) == 0
+    assert decoded.rejected == []
+
+
+def test_a_late_record_is_judged_by_its_own_time_so_that_a_replay_agrees() -> None:
+    value = encoded(timestamp="2026-01-15T10:30:00Z")
+    assert len(decode([value], datetime(2026, 1, 14, 9, 0, tzinfo=UTC)).rejected) == 1
+    assert len(decode([value], datetime(2026, 1, 14, 11, 0, tzinfo=UTC)).events) == 1
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=20)
+)
+trees = st.recursive(
+    scalars,
+    lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+)
+times = st.datetimes(
+    datetime(1999, 12, 30, tzinfo=UTC).replace(tzinfo=None), RECEIVED.replace(tzinfo=None) + timedelta(days=3)
+).map(lambda t: t.isoformat() + "Z") | st.text(max_size=30)
+identifiers = st.text(min_size=1, max_size=12) | st.sampled_from(["player-1", "", "x" * 256])
+types = st.sampled_from([*SCORING, "login", "match:finished", "bad type", ""])
+score_data = st.fixed_dictionaries({}, optional={rule.field: scalars for rule in SCORING.values()})
+events = st.fixed_dictionaries(
+    {},
+    optional={
+        "event_type": types,
+        "player_id": identifiers,
+        "game_id": identifiers,
+        "timestamp": times,
+        "ingested_at": times,
+        "event_id": st.uuids().map(str) | st.text(max_size=36),
+        "data": score_data | trees,
+        "other": trees,
+    },
+)
+
+
+@st.composite
+def values(draw: st.DrawFn) -> bytes:
+    """Draw an event's bytes: well formed, with escapes or without, and sometimes with a byte changed."""
+    text = json.dumps(draw(events), ensure_ascii=draw(st.booleans()))
+    raw = bytearray(text.encode("utf-8", "surrogatepass"))
+    if draw(st.integers(0, 3)) == 0 and raw:
+        raw[draw(st.integers(0, len(raw) - 1))] = draw(st.integers(0, 255))
+    return bytes(raw)
+
+
+@given(st.lists(values(), max_size=8))
+@settings(max_examples=300, deadline=None)
+def test_it_agrees_with_the_judge_on_anything(batch: list[bytes | None]) -> None:
+    assert_agrees(batch)
+
+
+@given(st.binary(max_size=60))
+@settings(max_examples=200, deadline=None)
+def test_it_agrees_with_the_judge_on_noise_in_data(noise: bytes) -> None:
+    assert_agrees([with_data('{"x":"@"}').replace(b"@", noise), with_data('{"x":@}').replace(b"@", noise)])
+
+
+def test_columns_have_the_declared_types() -> None:
+    assert decode([encoded()]).events.schema == EVENT_SCHEMA
+    assert decode([encoded(event_id=None)]).events.schema == EVENT_SCHEMA
+    assert isinstance(decode([b"x"]).events, pl.DataFrame)
