@@ -58,7 +58,7 @@ class Chunks:
         line = bytes(self._pending[:end])
         del self._pending[: end + 2]
         if self._trailers >= 0:
-            self._trailers += end
+            self._trailers += end + 2
             if self._trailers > _MAX_TRAILERS:
                 raise HeadError(431, "the trailers are too long")
             self.done = not line

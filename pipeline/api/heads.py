@@ -17,7 +17,6 @@ MAX_HEAD_BYTES: Final = 8 * 1024
 _REMEMBERED_HEADS: Final = 4096
 _REMEMBERED_BYTES: Final = 1024
 _host = re.compile(rb"[A-Za-z0-9_.~!$&'()*+,;=%:\[\]-]*\Z")
-_token = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 
 class HeadError(Exception):
@@ -43,7 +42,6 @@ class Head:
     encoding: str
     credential: bytes
     headers: dict[bytes, bytes] = field(repr=False)
-    line: tuple[str, bytes] = ("", b"")
 
     def segments(self) -> list[str]:
         """Return the path's segments, unescaped one by one, so that an escaped slash stays within its segment.
@@ -64,6 +62,11 @@ class Heads:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Head] = {}
+
+    @property
+    def known(self) -> int:
+        """How many heads are remembered."""
+        return len(self._known)
 
     def read(self, block: bytes) -> Head:
         """Return what `block`, which ends with the empty line, says. Raises HeadError."""
@@ -110,22 +113,23 @@ def parse_head(block: bytes) -> Head:
         raise HeadError(400, "not HTTP/1.1: the head ends too early")
     if parser.get_http_version() not in {"1.1", "1.0"}:
         raise HeadError(505, "only HTTP/1.1 and HTTP/1.0 are spoken here")
+    method = parser.get_method()
+    if not block.startswith(b"%s %s HTTP/1." % (method, found.target)):
+        raise HeadError(400, "not HTTP/1.1: the request line has spaces of its own")
     headers = _unrepeated(found.headers)
     _check_host(headers, parser.get_http_version())
     path, _, query = _origin_form(found.target).partition(b"?")
-    method = parser.get_method().decode("ascii")
     return Head(
-        method=method,
+        method=method.decode("ascii"),
         path=path,
         query=query,
         length=_body_length(headers),
-        keep_alive=parser.get_http_version() == "1.1" and bool(parser.should_keep_alive()),
+        keep_alive=parser.get_http_version() == "1.1" and not _closes(headers),
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
         media_type=headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1"),
         encoding=headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"),
         credential=_credential(headers),
         headers=headers,
-        line=(method, path),
     )
 
 
@@ -165,6 +169,10 @@ def _origin_form(target: bytes) -> bytes:
     if not target.isascii():
         raise HeadError(400, "the request's target is not ASCII; escape it")
     return target.partition(b"#")[0]
+
+
+def _closes(headers: dict[bytes, bytes]) -> bool:
+    return b"close" in [option.strip().lower() for option in headers.get(b"connection", b"").split(b",")]
 
 
 def _body_length(headers: dict[bytes, bytes]) -> int | None:
