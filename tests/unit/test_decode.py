@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline.batch import Records
 from pipeline.decode import Decoded, Decoder
 from pipeline.errors import EventError
-from pipeline.event import Event, Origin, load_scoring, parse_record, record_id
+from pipeline.event import EARLIEST, Event, Origin, load_scoring, parse_record, record_id
 from pipeline.frame import EVENT_SCHEMA
 from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, with_data
 
@@ -111,9 +111,10 @@ trees = st.recursive(
     scalars,
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
 )
-times = st.datetimes(
-    datetime(1999, 12, 30, tzinfo=UTC).replace(tzinfo=None), RECEIVED.replace(tzinfo=None) + timedelta(days=3)
-).map(lambda t: t.isoformat() + "Z") | st.text(max_size=30)
+moments = st.integers(-3 * 86_400, int(RECEIVED.timestamp()) - int(EARLIEST.timestamp()) + 3 * 86_400)
+times = moments.map(lambda s: (EARLIEST + timedelta(seconds=s, microseconds=s % 997)).isoformat()) | st.text(
+    max_size=30
+)
 identifiers = st.text(min_size=1, max_size=12) | st.sampled_from(["player-1", "", "x" * 256])
 types = st.sampled_from([*SCORING, "login", "match:finished", "bad type", ""])
 score_data = st.fixed_dictionaries({}, optional={rule.field: scalars for rule in SCORING.values()})
