@@ -1,5 +1,6 @@
 """Settings, read once from the environment; a wrong value names its variable and stops the start."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -67,8 +68,11 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     """Read the environment. Raises ConfigurationError with one line per wrong variable; values are not repeated."""
+    secrets = os.environ.get("SECRETS_DIR") or None
+    if secrets is not None and not Path(secrets).is_dir():
+        raise ConfigurationError(f"SECRETS_DIR: {secrets} is no directory")
     try:
-        return Settings()
+        return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # of BaseSettings, unseen by mypy
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
         raise ConfigurationError("\n".join(lines)) from error
