@@ -46,6 +46,10 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --universal --python-version 3.11 --all-extras \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o requirements.lock
 	$(BIN)/python scripts/lock_kafka.py
+	$(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --constraint requirements.lock \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/requirements.lock
+	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --constraint requirements.lock \
+		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/build.lock
 
 bench: setup ## Measure throughput on this machine
 	$(BIN)/python -m bench
