@@ -1,7 +1,5 @@
 """The fixtures of every tier. One embedded stack serves the whole run; each test gets its own place on it."""
 
-import importlib
-import importlib.util
 import itertools
 import secrets
 import tempfile
@@ -18,6 +16,7 @@ from pipeline.config import Settings
 from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow, create_topic, delete_topic, grants
 from pipeline.local.postgres import USER
 from pipeline.local.stack import Stack
+from pipeline.operations.migrate import migrate
 from tests.place import TOPIC_PREFIX, Place
 
 TEMPLATE = "test_template"
@@ -31,13 +30,14 @@ def stack() -> Iterator[Stack]:
         # PostgreSQL runs as another account when the tests run as root, and must pass through.
         Path(directory).chmod(0o711)
         stack = Stack(Path(directory))
-        stack.start()
-        try:
-            rights = grants(ResourceType.TOPIC, TOPIC_PREFIX, ResourcePatternType.PREFIXED, TOPIC_OPERATIONS)
-            allow(AdminClient(stack.kafka.admin_config()), rights)
-            yield stack
-        finally:
-            stack.wipe()
+        with stack.tethered():
+            stack.start()
+            try:
+                rights = grants(ResourceType.TOPIC, TOPIC_PREFIX, ResourcePatternType.PREFIXED, TOPIC_OPERATIONS)
+                allow(AdminClient(stack.kafka.admin_config()), rights)
+                yield stack
+            finally:
+                stack.wipe()
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +47,7 @@ def template(stack: Stack) -> str:
         connection.execute(
             sql.SQL("CREATE DATABASE {} OWNER {}").format(sql.Identifier(TEMPLATE), sql.Identifier(USER))
         )
-    if importlib.util.find_spec("pipeline.operations.migrate"):
-        migrate = importlib.import_module("pipeline.operations.migrate")
-        migrate.migrate(_settings(stack, "unused", TEMPLATE, 0))
+    migrate(_settings(stack, "unused", TEMPLATE, 0))
     return TEMPLATE
 
 

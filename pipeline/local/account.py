@@ -34,14 +34,11 @@ def reachable(directory: Path, account: Account) -> bool:
 
 
 def refuge(directory: Path) -> Path:
-    """Return (and make) the substitute under /var/lib of a directory that lies where the account cannot go.
+    """Name the substitute under /var/lib of a directory that lies where the account cannot go.
 
-    Its name follows from the directory's, so every command of a checkout finds the same place.
+    The name follows from the directory's, so every command of a checkout finds the same place.
     """
-    digest = hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
-    substitute = REFUGE / digest
-    make_directory(substitute)
-    return substitute
+    return REFUGE / hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
 
 
 def reachable_copy(tree: Path, account: Account) -> Path:
@@ -49,6 +46,7 @@ def reachable_copy(tree: Path, account: Account) -> Path:
     if reachable(tree, account):
         return tree
     home = refuge(tree)
+    make_directory(home)
     copy = home / tree.name
     if not copy.exists():
         partial = home / f"{tree.name}.{os.getpid()}"

@@ -1,5 +1,6 @@
 """`gamemetrics local`: the embedded stack from the command line."""
 
+import contextlib
 import json
 import shlex
 import signal
@@ -43,18 +44,19 @@ def up(
         # Only now: Ctrl-C ends a download at once, but a start under way is first completed and then undone.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-    began = time.monotonic()
-    stack.start()
-    seconds = time.monotonic() - began
-    typer.echo(f"Kafka, PostgreSQL and Valkey are up ({seconds:.1f} s), their data under {stack.directory}.")
-    if detach:
-        typer.echo('For any client: eval "$(gamemetrics local env)". To stop: gamemetrics local down.')
-        return
-    typer.echo('For any client, in another shell: eval "$(gamemetrics local env)". Ctrl-C stops them.')
-    try:
-        _watch(stack, stop)
-    finally:
-        stack.stop()
+    with contextlib.nullcontext() if detach else stack.tethered():
+        began = time.monotonic()
+        stack.start()
+        seconds = time.monotonic() - began
+        typer.echo(f"Kafka, PostgreSQL and Valkey are up ({seconds:.1f} s), their data under {stack.directory}.")
+        if detach:
+            typer.echo('For any client: eval "$(gamemetrics local env)". To stop: gamemetrics local down.')
+            return
+        typer.echo('For any client, in another shell: eval "$(gamemetrics local env)". Ctrl-C stops them.')
+        try:
+            _watch(stack, stop)
+        finally:
+            stack.stop()
 
 
 @local.command()

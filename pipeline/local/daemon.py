@@ -28,6 +28,13 @@ class Account:
     gid: int
 
 
+class _Survivor(subprocess.Popen[bytes]):
+    """A child that may outlive the object that started it: letting go of it is no mistake to warn of."""
+
+    def __del__(self) -> None:
+        """Leave the process alone."""
+
+
 class Daemon:
     """One server's process, known by a file that holds its pid and its command line.
 
@@ -39,7 +46,7 @@ class Daemon:
     def __init__(self, directory: Path) -> None:
         self.log = directory / "server.log"
         self._record = directory / "server.json"
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: _Survivor | None = None
 
     def find(self) -> psutil.Process | None:
         """Return the running process, or None."""
@@ -63,7 +70,7 @@ class Daemon:
             self.log.replace(self.log.with_suffix(".log.1"))
         with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as log:
             try:
-                self._child = subprocess.Popen(
+                self._child = _Survivor(
                     command,
                     env=environment,
                     cwd=cwd,

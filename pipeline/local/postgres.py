@@ -53,7 +53,7 @@ class Postgres(Server):
 
     @property
     def data(self) -> Path:
-        """The data directory; for root in a checkout that no other account can reach, one under /var/tmp."""
+        """The data directory; for root in a checkout that no other account can reach, one under /var/lib."""
         if self._run_as is None or not self.directory.exists() or reachable(self.directory, self._run_as):
             return self.directory / "data"
         return refuge(self.directory) / "data"
@@ -84,6 +84,13 @@ class Postgres(Server):
         if self._run_as is not None:
             for path in (self.data, *self.data.rglob("*")):
                 os.chown(path, self._run_as.uid, self._run_as.gid, follow_symlinks=False)
+
+    def wipe(self) -> None:
+        """Stop the server and delete its data, wherever it is."""
+        home = self.data.parent
+        super().wipe()
+        if home != self.directory:
+            shutil.rmtree(home, ignore_errors=True)
 
     def _conninfo(self, user: str, password: str, database: str) -> str:
         return make_conninfo(host=HOST, port=self.port, user=user, password=password, dbname=database)

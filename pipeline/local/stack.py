@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -62,6 +64,16 @@ class Stack:
             except PipelineError:
                 self._each(lambda server: server.stop())
                 raise
+
+    @contextlib.contextmanager
+    def tethered(self) -> Iterator[None]:
+        """While inside, have the stack stopped should this process die without doing so itself, even by kill -9."""
+        command = [sys.executable, "-m", "pipeline.local.tether", str(self.directory.parent)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as tether:
+            try:
+                yield
+            finally:
+                tether.kill()
 
     def stop(self) -> None:
         """Stop what runs; the data stays."""

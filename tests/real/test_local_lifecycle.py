@@ -28,9 +28,10 @@ def own() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="gamemetrics-own-") as directory:
         Path(directory).chmod(0o711)
         stack = Stack(Path(directory))
-        stack.start()
-        yield stack
-        stack.wipe()
+        with stack.tethered():
+            stack.start()
+            yield stack
+            stack.wipe()
 
 
 def test_kill_9_of_every_server_loses_nothing_acknowledged(place: Place) -> None:
@@ -58,11 +59,13 @@ def test_a_killed_postmaster_whose_pid_a_stranger_got_starts_again(stack: Stack)
     stack.postgres.kill()
     account = unprivileged_account()
     with subprocess.Popen(["sleep", "600"], user=account.uid if account else None) as stranger:
-        lines = lock.read_text("utf-8").splitlines()
-        lock.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n", encoding="utf-8")
-        stack.postgres.start()
-        assert stranger.poll() is None
-        stranger.kill()
+        try:
+            lines = lock.read_text("utf-8").splitlines()
+            lock.write_text("\n".join([str(stranger.pid), *lines[1:]]) + "\n", encoding="utf-8")
+            stack.postgres.start()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
     assert stack.postgres.ready
 
 
