@@ -8,9 +8,11 @@ from pipeline.api.commands import serve
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.local.commands import local
 from pipeline.operations import commands
+from pipeline.operations.keys import keys
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(local, name="local")
+app.add_typer(keys, name="keys")
 app.command()(serve)
 app.command()(commands.migrate)
 app.command()(commands.consume)
