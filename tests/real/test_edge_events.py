@@ -1,0 +1,260 @@
+"""Events through HTTP to Kafka."""
+
+import gzip
+import json
+import signal
+import threading
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import Consumer, TopicPartition
+
+from tests.conftest import MakePlace
+from tests.edges import EVENT, EdgeUnderTest, free_port, running_edge
+from tests.place import Place
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.real
+JSON = {"Content-Type": "application/json"}
+BROKEN = [
+    (b"", ""),
+    (b"{", "not JSON"),
+    (b"[]", "not a JSON object"),
+    (b'"x"', "not a JSON object"),
+    (b'{"player_id":"p","game_id":"g"}', "event_type"),
+    (b'{"event_type":"a","game_id":"g"}', "player_id"),
+    (b'{"event_type":"a","player_id":"p"}', "game_id"),
+    (b'{"event_type":"a b","player_id":"p","game_id":"g"}', "event_type"),
+    (b'{"event_type":"a","player_id":7,"game_id":"g"}', "player_id"),
+    (b'{"event_type":"a","player_id":"","game_id":"g"}', "player_id"),
+    (b'{"event_type":"a","player_id":"' + b"x" * 256 + b'","game_id":"g"}', "player_id"),
+    (b'{"event_type":"a","player_id":"p\x00","game_id":"g"}', "not JSON"),
+    (b'{"event_type":"a","player_id":"p\\u0000","game_id":"g"}', "player_id"),
+    (b'{"event_type":"a","player_id":"p\xff","game_id":"g"}', "not JSON"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","x":1}', "x"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":null}', "data"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":[]}', "data"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":{"a":"\\u0000"}}', "data"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":{"a":"\\ud800"}}', "not JSON"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":{"a":1e400}}', "not JSON"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":{"a":' + b"[" * 40 + b"]" * 40 + b"}}", "data"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","data":' + b'{"a":' * 9000 + b"1" + b"}" * 9001, "not JSON"),
+    (b'{"event_type":"player_score","player_id":"p","game_id":"g"}', "data.score"),
+    (b'{"event_type":"player_score","player_id":"p","game_id":"g","data":{"score":1.5}}', "data.score"),
+    (b'{"event_type":"player_score","player_id":"p","game_id":"g","data":{"score":9007199254740993}}', "data.score"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","timestamp":"2024-01-15 10:35"}', "timestamp"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","timestamp":"1999-12-31T23:59:59Z"}', "timestamp"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","timestamp":"2999-01-01T00:00:00Z"}', "timestamp"),
+    (b'{"event_type":"a","player_id":"p","game_id":"g","event_id":"x","timestamp":"2024-01-15T10:35:00Z"}', "event_id"),
+    (
+        b'{"event_type":"a","player_id":"p","game_id":"g","event_id":"550e8400-e29b-41d4-a716-446655440000"}',
+        "timestamp",
+    ),
+]
+NO_BATCHES = [
+    (b"[]", 400),
+    (b"", 400),
+    (b"{}", 400),
+    (b"[1", 400),
+    (b"[{}]", 400),
+    (b"[" * 100_000, 400),
+    (b"[" + b",".join([b"{}"] * 2001) + b"]", 413),
+    (b"[" + b" " * (4 << 20) + b"]", 413),
+]
+
+
+@pytest.fixture
+def edge(place: Place) -> Iterator[EdgeUnderTest]:
+    with running_edge(place) as running:
+        yield running
+
+
+def records(place: Place, count: int) -> list[Any]:
+    """Read the first `count` records of the topic."""
+    consumer = Consumer({**place.stack.kafka.config(), "group.id": place.group, "auto.offset.reset": "earliest"})
+    found: list[Any] = []
+
+    def enough() -> bool:
+        found.extend(consumer.consume(1000, 0.2))
+        return len(found) >= count
+
+    try:
+        consumer.assign([TopicPartition(place.topic, number, 0) for number in range(3)])
+        eventually(enough)
+    finally:
+        consumer.close()
+    return found
+
+
+def test_the_guides_curl(place: Place, edge: EdgeUnderTest) -> None:
+    reply = edge.send(EVENT)
+    assert reply.status == 200
+    assert reply.json()["status"] == "success"
+    assert uuid.UUID(reply.json()["event_id"]).version == 7
+    (record,) = records(place, 1)
+    value = json.loads(record.value())
+    assert record.key() == b"player-test-001"
+    assert dict(record.headers()) == {"event_type": b"player_score", "event_id": value["event_id"].encode()}
+    assert value["event_id"] == reply.json()["event_id"]
+    assert list(value)[-1] == "data"
+    assert value["timestamp"] == "2024-01-15T10:35:00.000000Z"
+    assert len(value["ingested_at"]) == 27
+    assert edge.metric("events_received_total") == 1
+    assert edge.metric("events_published_total") == 1
+    assert edge.metric("events_failed_total") == 0
+    assert edge.metric('http_request_duration_seconds_count{route="/api/v1/events"}') == 1
+
+
+def test_a_client_own_id_is_kept_and_a_retry_is_the_same_event(place: Place, edge: EdgeUnderTest) -> None:
+    event = {**EVENT, "event_id": "550E8400-E29B-41D4-A716-446655440000"}
+    replies = [edge.send(event), edge.send(event), edge.post("/api/v1/events/batch", [event])]
+    assert [reply.status for reply in replies] == [200, 200, 200]
+    values = [json.loads(record.value()) for record in records(place, 3)]
+    assert {(one["event_id"], one["timestamp"], one["player_id"]) for one in values} == {
+        ("550e8400-e29b-41d4-a716-446655440000", "2024-01-15T10:35:00.000000Z", "player-test-001")
+    }
+
+
+def test_each_rule_of_the_contract_answers_400_and_names_the_field(edge: EdgeUnderTest) -> None:
+    for body, field in BROKEN:
+        reply = edge.send(body)
+        assert reply.status == 400, body
+        assert reply.json()["error"].startswith(field), body
+
+
+def test_too_large_wrong_type_wrong_method_wrong_path(edge: EdgeUnderTest) -> None:
+    large = json.dumps({**EVENT, "data": {"score": 1, "x": "y" * 65536}}).encode()
+    assert edge.send(large).status == 413
+    assert edge.request("POST", "/api/v1/events", b"{}", {"Content-Type": "text/xml"}).status == 415
+    assert edge.post("/api/v1/events", b"x", {"Content-Encoding": "br"}).status == 415
+    refused = edge.request("PUT", "/api/v1/events", b"{}", JSON)
+    assert (refused.status, refused.headers["Allow"]) == (405, "POST")
+    assert edge.request("POST", "/health/live", b"").status == 405
+    assert edge.get("/nothing/here").status == 404
+    assert edge.post("/api/v1/events", gzip.compress(bytes(10_000_000)), {"Content-Encoding": "gzip"}).status == 413
+
+
+def test_a_compressed_event_is_an_event(edge: EdgeUnderTest) -> None:
+    body = gzip.compress(json.dumps(EVENT).encode())
+    assert edge.post("/api/v1/events", body, {"Content-Encoding": "gzip"}).status == 200
+
+
+def test_a_batch_answers_for_each_event(place: Place, edge: EdgeUnderTest) -> None:
+    good = [{**EVENT, "player_id": f"player-{number}"} for number in range(500)]
+    mixed: list[Any] = [*good[:100], {"event_type": "a"}, 7, *good[100:]]
+    reply = edge.post("/api/v1/events/batch", mixed)
+    answer = reply.json()
+    assert reply.status == 200
+    assert answer["accepted"] == 500
+    assert [one["index"] for one in answer["rejected"]] == [100, 101]
+    assert answer["rejected"][0]["error"].startswith("player_id")
+    assert len(answer["event_ids"]) == 502
+    assert [index for index, one in enumerate(answer["event_ids"]) if one is None] == [100, 101]
+    found = records(place, 500)
+    by_id = {json.loads(record.value())["event_id"]: record.key() for record in found}
+    assert len(by_id) == 500
+    assert by_id[answer["event_ids"][102]] == b"player-100"
+    assert edge.metric("events_received_total") == 502
+    assert edge.metric("events_failed_total") == 2
+    assert edge.metric("ingest_in_flight_bytes") == 0
+
+
+def test_a_batch_as_lines_and_compressed(place: Place, edge: EdgeUnderTest) -> None:
+    lines = b"\n".join(json.dumps({**EVENT, "player_id": f"p{number}"}).encode() for number in range(2000)) + b"\r\n\n"
+    headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+    reply = edge.request("POST", "/api/v1/events/batch", gzip.compress(lines), headers)
+    assert (reply.status, reply.json()["accepted"]) == (200, 2000)
+    assert len({record.key() for record in records(place, 2000)}) == 2000
+
+
+def test_a_batch_that_is_none(edge: EdgeUnderTest) -> None:
+    for body, status in NO_BATCHES:
+        assert edge.post("/api/v1/events/batch", body).status == status, body[:80]
+
+
+def test_stopping_finishes_what_is_under_way(edge: EdgeUnderTest) -> None:
+    statuses: list[int] = []
+    stopping = threading.Event()
+
+    def post() -> None:
+        while not stopping.is_set():
+            try:
+                statuses.append(edge.send(EVENT).status)
+            except OSError:
+                return
+
+    clients = [threading.Thread(target=post) for _ in range(8)]
+    for client in clients:
+        client.start()
+    eventually(lambda: len(statuses) > 200)
+    code, logged = edge.stop()
+    stopping.set()
+    for client in clients:
+        client.join()
+    assert code == 0
+    assert set(statuses) == {200}
+    assert "unconfirmed" not in logged
+
+
+def test_nothing_acknowledged_is_lost_when_it_is_killed(place: Place, edge: EdgeUnderTest) -> None:
+    acknowledged: list[str] = []
+
+    def post(client: int) -> None:
+        for number in range(100_000):
+            batch = [{**EVENT, "player_id": f"{client}-{number}-{one}"} for one in range(20)]
+            try:
+                acknowledged.extend(edge.post("/api/v1/events/batch", batch).json()["event_ids"])
+            except (OSError, ValueError):
+                return
+
+    clients = [threading.Thread(target=post, args=(number,)) for number in range(6)]
+    for client in clients:
+        client.start()
+    eventually(lambda: len(acknowledged) > 5000)
+    edge.stop(signal.SIGKILL)
+    for client in clients:
+        client.join()
+    stored = {dict(record.headers())["event_id"].decode() for record in records(place, len(acknowledged))}
+    assert set(acknowledged) <= stored
+
+
+def test_wrong_settings_stop_the_start_with_their_names(place: Place) -> None:
+    for environment, names in (
+        ({"KAFKA_PASSWORD": "wrong"}, ["KAFKA_PASSWORD", "authentication failed"]),
+        ({"KAFKA_TOPIC": "no.such.topic"}, ["KAFKA_TOPIC"]),
+        ({"PORT": "0"}, ["PORT"]),
+        ({"API_KEYS": "short"}, ["API_KEYS"]),
+        ({"HOST": "0.0.0.0"}, ["API_KEYS", "API_OPEN"]),
+    ):
+        code, said = EdgeUnderTest(place, **environment).refused()
+        assert code == 2, said
+        assert all(name in said for name in names), said
+
+
+def test_kafka_away_is_503_and_heals(make_place: MakePlace) -> None:
+    place = make_place()
+    with running_edge(place) as edge:
+        assert edge.send(EVENT).status == 200
+        place.stack.kafka.pause()
+        try:
+            first = edge.send(EVENT)
+            assert first.status == 503
+            assert first.headers["Retry-After"]
+            eventually(lambda: edge.get("/health/ready").status == 503)
+            assert edge.get("/health/live").status == 200
+            refused = edge.send(EVENT)
+            assert refused.status == 503
+            assert "nothing was accepted" in refused.json()["error"]
+        finally:
+            place.stack.kafka.resume()
+        eventually(lambda: edge.send(EVENT).status == 200, timeout=30)
+        assert edge.get("/health/ready").status == 200
+        assert edge.metric("ingest_in_flight_bytes") == 0
+
+
+def test_a_port_in_use_is_named(place: Place, edge: EdgeUnderTest) -> None:
+    code, said = EdgeUnderTest(place, PORT=str(edge.port), METRICS_PORT=str(free_port())).refused()
+    assert code == 2
+    assert str(edge.port) in said
