@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from pipeline.local.state import write_private
 
 MAX_LOG_BYTES: Final = 10 << 20
 TAIL_LINES: Final = 25
+KILL_GRACE: Final = 10.0
+POLL_INTERVAL: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Daemon:
             # A stopped process would sleep through the request.
             self.signal_all(signal.SIGCONT)
             process.send_signal(stop_signal)
-        if psutil.wait_procs([process], timeout=grace)[1]:
+        if await_end([process], grace):
             self.kill()
         self._reap()
 
@@ -106,9 +110,9 @@ class Daemon:
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        _, left = psutil.wait_procs(family, timeout=10)
+        left = await_end(family, KILL_GRACE)
         self._reap()
-        if [process for process in left if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]:
+        if left:
             raise UnavailableError(f"processes {[process.pid for process in left]} survive SIGKILL")
 
     def signal_all(self, number: signal.Signals) -> None:
@@ -137,3 +141,24 @@ class Daemon:
         if self._child is not None:
             self._child.wait()
             self._child = None
+
+
+def await_end(processes: Sequence[psutil.Process], timeout: float) -> Sequence[psutil.Process]:
+    """Wait until the processes have ended; return those that have not.
+
+    A zombie has ended: whoever has to reap it may be another process, or an init in a container that never does.
+    """
+    deadline = time.monotonic() + timeout
+    pause = threading.Event()
+    while left := [process for process in processes if not _ended(process)]:
+        if time.monotonic() > deadline:
+            break
+        pause.wait(POLL_INTERVAL)
+    return left
+
+
+def _ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

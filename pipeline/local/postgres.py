@@ -16,7 +16,7 @@ from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.local.account import reachable, reachable_copy, refuge, unprivileged_account
-from pipeline.local.daemon import Account
+from pipeline.local.daemon import KILL_GRACE, Account, await_end
 from pipeline.local.server import HOST, Server
 from pipeline.local.state import State, make_directory, private_file
 
@@ -134,7 +134,7 @@ class Postgres(Server):
         orphans = [process for process in psutil.process_iter() if _works_in(process, self.data)]
         for orphan in orphans:
             orphan.kill()
-        psutil.wait_procs(orphans, timeout=10)
+        await_end(orphans, KILL_GRACE)
         lock.unlink(missing_ok=True)
 
     def _answers(self) -> bool:

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from pipeline.errors import UnavailableError
-from pipeline.local.daemon import Account, Daemon
+from pipeline.local.daemon import POLL_INTERVAL, Account, Daemon
 from pipeline.local.state import State, make_directory, port_is_free
 
 HOST: Final = "127.0.0.1"
 START_TIMEOUT: Final = 60.0
-POLL_INTERVAL: Final = 0.02
 
 
 class Server(ABC):
