@@ -26,6 +26,7 @@ from pipeline.errors import FencedError, HaltError, PipelineError, UnavailableEr
 from pipeline.event import load_scoring
 from pipeline.flight import Flights, Stages
 from pipeline.health import ConsumerHealth
+from pipeline.lag import MEASURE_SECONDS, LagMeter
 from pipeline.offsets import Positions, Spans
 from pipeline.roles import Role
 from pipeline.schema import check_schema
@@ -72,7 +73,8 @@ class EventConsumer:
         self._source = Source(settings, group_id, role.service, Assignment(self._start, self._finish))
         self._stop = threading.Event()
         self._health = ConsumerHealth()
-        self._landed_at = self._maintained_at = monotonic()
+        self._lag = LagMeter()
+        self._landed_at = self._maintained_at = self._measured_at = monotonic()
         self._applied: dict[int, int] = {}
 
     @property
@@ -104,8 +106,13 @@ class EventConsumer:
         self._health.turn()
         records = self._poll()
         if records is not None:
-            self._flights.launch(self._positions.advance(records.last_offsets()), records)
+            spans = self._positions.advance(records.last_offsets())
+            self._lag.departed(spans, records)
+            self._flights.launch(spans, records)
         self._land(_IDLE_SECONDS if self._flights.full else 0)
+        if monotonic() - self._measured_at > MEASURE_SECONDS:
+            self._measured_at = monotonic()
+            self._lag.measure(self._source.ends)
 
     def _poll(self) -> Records | None:
         """Collect records; return them once an epoch is due and there is a flight for it."""
@@ -140,7 +147,7 @@ class EventConsumer:
             self._landed_at = monotonic()
             for span in spans:
                 self._applied[span.partition] = span.stop
-                metrics.position.labels(span.partition).set(span.stop)
+            self._lag.landed(spans)
 
     # -- the stages, each in its thread --------------------------------------------------------------------------------
 
@@ -207,7 +214,7 @@ class EventConsumer:
             self._retry("redis", lambda: self._cache.level(partitions))
         for partition, offset in offsets.items():
             self._positions.assign(partition, offset)
-            metrics.position.labels(partition).set(offset)
+        self._lag.start(offsets)
         self._health.assigned(self._positions.assigned)
         log.info("partitions assigned", offsets=offsets)
         return offsets
@@ -233,6 +240,7 @@ class EventConsumer:
             self._land(_LANDING_SECONDS)
         self._batcher.drop(frozenset(partitions))
         self._positions.revoke(partitions)
+        self._lag.stop(partitions)
         self._health.assigned(self._positions.assigned)
         for partition in partitions:
             self._applied.pop(partition, None)
@@ -242,6 +250,7 @@ class EventConsumer:
         """Read again from the watermarks; the epochs under way write nothing, for they start above them."""
         log.warning("reading again from the watermarks", reason=str(error))
         self._flights.abandon()
+        self._lag.abandoned()
         self._batcher.take()
         self._source.seek(self._start(sorted(self._positions.assigned)))
 

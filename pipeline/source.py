@@ -4,6 +4,7 @@ Kafka's committed offset is only a hint for lag tools. All calls come from one t
 inside `poll`, and what they raise comes out of it.
 """
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def topic_id(settings: Settings) -> str:
             raise ConfigurationError(
                 f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {refused[0].str()}"
             ) from error
-        raise _translate(error.args[0], settings) from error
+        raise translate(error.args[0], settings) from error
     except TimeoutError as error:
         raise UnavailableError(f"Kafka: no answer from {settings.kafka_bootstrap_servers}") from error
 
@@ -122,7 +123,7 @@ class Source:
         try:
             messages = self._consumer.consume(limit, timeout)
         except KafkaException as error:
-            raise _translate(error.args[0], self._settings) from error
+            raise translate(error.args[0], self._settings) from error
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
@@ -149,7 +150,7 @@ class Source:
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             raise HaltError(f"topic {self._topic} partition {message.partition()}: {error.str()}")
-        translated = _translate(error, self._settings)
+        translated = translate(error, self._settings)
         if not isinstance(translated, UnavailableError):
             raise translated
         log.warning("kafka", error=error.str())
@@ -162,7 +163,21 @@ class Source:
                 for p in partitions
             }
         except KafkaException as error:
-            raise _translate(error.args[0], self._settings) from error
+            raise translate(error.args[0], self._settings) from error
+
+    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the end of each partition's log, as the last fetch saw it; Kafka is asked only while none is made.
+
+        For metrics: a partition whose end is not known now is left out.
+        """
+        found = {}
+        for partition in partitions:
+            place = TopicPartition(self._topic, partition)
+            with contextlib.suppress(KafkaException):
+                known = self._consumer.get_watermark_offsets(place, timeout=1.0, cached=not self._paused)
+                if known is not None and known[1] >= 0:
+                    found[partition] = known[1]
+        return found
 
     def commit(self, spans: Spans) -> None:
         """Tell the broker how far the sinks are; a refusal is logged, for the truth lies in PostgreSQL."""
@@ -218,7 +233,8 @@ class Source:
         self._on_revoke(consumer, partitions)
 
 
-def _translate(error: KafkaError, settings: Settings) -> PipelineError:
+def translate(error: KafkaError, settings: Settings) -> PipelineError:
+    """Turn what the client raises or reports into one of our errors, naming the variable where one is at fault."""
     code = error.code()
     if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
         return ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")

@@ -9,6 +9,7 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+from pipeline import consumer_metrics as metrics
 from pipeline.config import Settings
 from pipeline.decode import Rejected
 from pipeline.epoch import Effects, Epoch, Plan, effects_of
@@ -90,8 +91,10 @@ class PostgresSink:
                 sql.SQL("SELECT min(lower_bound), max(upper_bound) FROM day_partitions WHERE parent = {}::regclass")
                 .format(ledger)
             ).fetchone()  # fmt: skip
-        if row is not None:
+        if row is not None and row[1] is not None:
             self._admission.cover(row[0], row[1])
+            left = row[1] - datetime.now(UTC)
+            metrics.partition_days.labels(self._role.ledger).set(left / timedelta(days=1))
 
     def prune_outbox(self, applied: dict[int, int]) -> None:
         """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough."""
@@ -102,6 +105,15 @@ class PostgresSink:
                 " AND next_offset <= %s AND created_at < %s",
                 [(self._group, self._topic, p, mark, datetime.now(UTC) - keep) for p, mark in applied.items()],
             )
+            unpaid = 0
+            for partition, mark in applied.items():
+                row = cursor.execute(
+                    "SELECT count(*) FROM pipeline_outbox"
+                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s",
+                    (self._group, self._topic, partition, mark),
+                ).fetchone()
+                unpaid += row[0] if row is not None else 0
+        metrics.outbox_rows.set(unpaid)
 
     # -- an epoch --------------------------------------------------------------------------------------------------
 
