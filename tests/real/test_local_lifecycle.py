@@ -1,5 +1,6 @@
 """The embedded servers die, freeze, start empty and come back, and keep what they should."""
 
+import json
 import socket
 import subprocess
 import tempfile
@@ -103,6 +104,23 @@ def test_a_paused_server_can_be_stopped(stack: Stack) -> None:
     assert not stack.valkey.running
     stack.valkey.start()
     assert stack.valkey.ready
+
+
+def test_a_pid_that_a_stranger_got_since_is_not_signalled(own: Stack) -> None:
+    own.valkey.stop()
+    record = own.valkey.directory / "server.json"
+    with subprocess.Popen(["sleep", "600"]) as stranger:
+        try:
+            recorded = json.loads(record.read_text("utf-8"))
+            record.write_text(json.dumps({**recorded, "pid": stranger.pid}), encoding="utf-8")
+            valkey = Stack(own.directory.parent).valkey
+            assert not valkey.running
+            valkey.stop()
+            valkey.kill()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+    own.valkey.start()
 
 
 def test_two_stacks_run_side_by_side(stack: Stack, own: Stack) -> None:
