@@ -13,7 +13,7 @@ from psycopg import sql
 from pydantic import SecretStr
 
 from pipeline.config import Settings
-from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow, create_topic, delete_topic, grants
+from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow, await_access, create_topic, delete_topic, grants
 from pipeline.local.postgres import USER
 from pipeline.local.stack import Stack
 from pipeline.operations.migrate import migrate
@@ -66,6 +66,7 @@ def make_place(stack: Stack, template: str, numbers: Iterator[int]) -> Iterator[
         _mend(stack)
         name = f"{TOPIC_PREFIX}{secrets.token_hex(6)}"
         create_topic(AdminClient(stack.kafka.admin_config()), name, partitions)
+        await_access(AdminClient(stack.kafka.config()), name)
         database = name.replace(".", "_")
         _administer(
             stack,

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.errors import UnavailableError
 from pipeline.local.jvm import JAVA, OPTIONS, class_path, environment, startup_options
-from pipeline.local.kafka_access import USER, provision
+from pipeline.local.kafka_access import TOPIC, USER, await_access, provision
 from pipeline.local.server import HOST, Server
 from pipeline.local.state import State, private_file, write_private
 
@@ -98,6 +98,7 @@ class Kafka(Server):
 
     def _provision(self) -> None:
         provision(AdminClient({**self.admin_config(), "log_level": 3}))
+        await_access(AdminClient({**self.config(), "log_level": 3}), TOPIC)
 
     def _write_configuration(self) -> Path:
         file = self.directory / "server.properties"

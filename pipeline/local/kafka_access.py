@@ -1,9 +1,11 @@
 """What the pipeline finds in Kafka: its topic, and an account that may do what the pipeline does and nothing else."""
 
+import threading
+import time
 from collections.abc import Iterable
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -47,6 +49,30 @@ def provision(admin: AdminClient) -> None:
             *grants(ResourceType.BROKER, cluster, ResourcePatternType.LITERAL, (AclOperation.IDEMPOTENT_WRITE,)),
         ],
     )
+
+
+def await_access(client: AdminClient, topic: str) -> None:
+    """Wait until the broker lets the account of this client use the topic. Raises UnavailableError.
+
+    The controller's word that a topic or a right is made comes a moment before the broker acts on it: a client that
+    is told to go ahead at once is refused, for good, by an error that names its rights.
+    """
+    deadline = time.monotonic() + TIMEOUT
+    pause = threading.Event()
+    while not _may_use(client, topic):
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"kafka: topic {topic} cannot be used {TIMEOUT:.0f} s after it was made")
+        pause.wait(0.02)
+
+
+def _may_use(client: AdminClient, topic: str) -> bool:
+    request = client.describe_topics(TopicCollection([topic]), include_authorized_operations=True)
+    try:
+        found = request[topic].result(TIMEOUT)
+    except KafkaException:
+        return False
+    led = all(partition.leader is not None for partition in found.partitions)
+    return led and set(TOPIC_OPERATIONS) <= set(found.authorized_operations or ())
 
 
 def create_topic(admin: AdminClient, topic: str, partitions: int) -> None:

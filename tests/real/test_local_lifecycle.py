@@ -147,6 +147,8 @@ def test_a_wiped_server_starts_empty_handed_at_the_same_address(own: Stack) -> N
     for server in own.servers:
         server.wipe()
     own.start()
+    # At once: the rights of the account are in force when a start returns.
+    assert TOPIC in AdminClient(own.kafka.config()).list_topics(timeout=10).topics
     assert own.environment() == before
     with own.valkey.client() as client:
         assert client.get("key") is None
