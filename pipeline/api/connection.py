@@ -18,7 +18,7 @@ from typing import Final, Protocol, cast
 
 from pipeline.api.chunks import Chunks
 from pipeline.api.heads import MAX_HEAD_BYTES, Head, HeadError, Heads
-from pipeline.api.replies import Refusal, status_of, without_body
+from pipeline.api.replies import Refusal, without_body
 
 _READ_AHEAD: Final = 64 * 1024
 _LINGER_BYTES: Final = 16 * 1024 * 1024
@@ -53,7 +53,10 @@ class Application(Protocol):
         """Return how many bytes the request's body may have. Raises Refusal if it is refused by its head alone."""
 
     def call(self, connection: "Connection", head: Head, body: bytes) -> None:
-        """Answer a request, now or later, by one call of connection.reply."""
+        """Answer a request, now or later, by one call of connection.reply or connection.refuse."""
+
+    def answered(self, head: Head | None, status: int, seconds: float) -> None:
+        """Count a reply; `head` is None where none could be read."""
 
 
 class House(Protocol):
@@ -76,9 +79,6 @@ class House(Protocol):
 
     def release(self, size: int) -> None:
         """Give bytes back."""
-
-    def answered(self, head: Head | None, status: int, seconds: float) -> None:
-        """Count a reply."""
 
 
 class Connection(asyncio.Protocol):
@@ -154,22 +154,27 @@ class Connection(asyncio.Protocol):
 
     # -- for the application and the house ----------------------------------------------------------------------------
 
-    def reply(self, reply: bytes) -> None:
+    def reply(self, status: int, reply: bytes) -> None:
         """Answer the request at hand, and go on to the next."""
         head, self._head = self._head, None
-        self._house.answered(head, status_of(reply), time.monotonic() - self._started)
-        transport = self._transport
+        house, transport = self._house, self._transport
+        house.application.answered(head, status, time.monotonic() - self._started)
         if transport is None or transport.is_closing():
             return
         if head is not None and head.method == "HEAD":
             reply = without_body(reply)
-        self._enter(State.IDLE)
-        if self._last or self._house.draining:
+        self.state = State.IDLE
+        self.since = house.clock
+        if self._last or house.draining:
             self._finish(reply)
             return
-        transport.write(reply.replace(b"\r\n", self._house.dated, 1))
+        transport.write(reply.replace(b"\r\n", house.dated, 1))
         if self._unread and not self._advancing:
             self._advance(self._unread)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer the request at hand with an error, and go on to the next."""
+        self.reply(refusal.status, refusal.reply())
 
     def sweep(self, now: float) -> None:
         """End the connection if it has stood in its state for too long."""
@@ -235,9 +240,8 @@ class Connection(asyncio.Protocol):
         self._head = head
         length = head.length
         if length is not None and len(data) - end >= length:
-            rest = data[end + length :]
             self._call(head, data[end : end + length])
-            return rest
+            return data[end + length :]
         self._begin_body(head)
         return data[end:]
 
@@ -309,7 +313,7 @@ class Connection(asyncio.Protocol):
         """Answer what cannot go on, and end the connection."""
         head, self._head = self._head, None
         self._drop_body()
-        self._house.answered(head, refusal.status, 0.0)
+        self._house.application.answered(head, refusal.status, 0.0)
         self._finish(refusal.reply())
 
     def _finish(self, reply: bytes) -> None:

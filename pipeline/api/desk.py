@@ -53,11 +53,18 @@ class Desk:
         """Run a coroutine that answers the connection; a Refusal it raises is the answer."""
         task = asyncio.get_running_loop().create_task(_answer(connection, answering))
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(lambda done: self._finished(done, connection))
+
+    def _finished(self, task: asyncio.Task[None], connection: Connection) -> None:
+        """Answer for a coroutine that failed: a fault of the program must not leave a client without a reply."""
+        self.tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("a request failed", exc_info=fault)
+            connection.refuse(Refusal(500, "internal error"))
 
 
 async def _answer(connection: Connection, answering: Coroutine[Any, Any, None]) -> None:
     try:
         await answering
     except Refusal as refusal:
-        connection.reply(refusal.reply())
+        connection.refuse(refusal)

@@ -18,6 +18,7 @@ from pipeline.api.replies import Refusal, encode, encode_json
 from pipeline.event import MAX_EVENT_BYTES
 
 Post = Callable[[Desk, Connection, Head, bytes, Caller], None]
+Page = tuple[int, bytes]
 Get = Callable[[Desk, Connection, Head, Caller], Coroutine[Any, Any, None]]
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_HEADERS: Final = (
@@ -33,7 +34,7 @@ class Route:
     template: str
     post: Post | None = None
     get: Get | None = None
-    page: Callable[[], bytes] | None = None
+    page: Callable[[], Page] | None = None
     max_body: int = 0
 
     def check_length(self, body: bytes) -> None:
@@ -50,9 +51,9 @@ class Route:
 def monitoring_routes(desk: Desk) -> list[Route]:
     """Return what METRICS_PORT serves, and PORT as well."""
     return [
-        Route("/health/live", page=lambda: encode_json(200, {"status": "live"})),
+        Route("/health/live", page=lambda: (200, encode_json(200, {"status": "live"}))),
         Route("/health/ready", page=lambda: _ready(desk)),
-        Route("/metrics", page=lambda: encode(200, desk.metrics.expose(), _METRICS_TYPE)),
+        Route("/metrics", page=lambda: (200, encode(200, desk.metrics.expose(), _METRICS_TYPE))),
     ]
 
 
@@ -67,9 +68,9 @@ def public_routes(desk: Desk) -> list[Route]:
         Route("/api/v1/players/{player_id}/stats", get=get_statistics),
         Route("/api/v1/leaderboards/{game_id}", get=get_board),
         Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place),
-        Route("/openapi.json", page=lambda: described),
-        Route("/docs", page=lambda: shown),
-        Route("/", page=lambda: encode(302, b"", "text/plain", [("Location", "/docs")])),
+        Route("/openapi.json", page=lambda: (200, described)),
+        Route("/docs", page=lambda: (200, shown)),
+        Route("/", page=lambda: (302, encode(302, b"", "text/plain", [("Location", "/docs")]))),
     ]
 
 
@@ -102,14 +103,12 @@ class Edge:
                 return
             self._call_get(route, connection, head, body)
         except Refusal as refusal:
-            connection.reply(refusal.reply())
+            connection.refuse(refusal)
 
-    def name(self, head: Head | None) -> str:
-        """Name the route of a request for metrics; unknown paths share one name."""
-        if head is None:
-            return "none"
-        route = self._exact.get(head.path)
-        return route.template if route is not None else self._pattern_name(head)
+    def answered(self, head: Head | None, status: int, seconds: float) -> None:
+        """Count a reply under its route; unknown paths share one name."""
+        route = None if head is None else self._exact.get(head.path) or self._matching(head.path)
+        self._desk.metrics.answered(route.template if route is not None else "none", status, seconds)
 
     def _call_get(self, route: Route, connection: Connection, head: Head, body: bytes) -> None:
         if head.method not in {"GET", "HEAD"} or (route.page is None and route.get is None):
@@ -117,7 +116,7 @@ class Edge:
         if body:
             raise Refusal(400, "a GET has no body")
         if route.page is not None:
-            connection.reply(route.page())
+            connection.reply(*route.page())
         elif route.get is not None:
             caller = self._caller(head, "read", connection.peer)
             self._desk.spawn(connection, route.get(self._desk, connection, head, caller))
@@ -134,13 +133,9 @@ class Edge:
     def _matching(self, path: bytes) -> Route | None:
         return next((route for pattern, route in self._patterns if pattern.match(path)), None)
 
-    def _pattern_name(self, head: Head) -> str:
-        route = self._matching(head.path)
-        return route.template if route is not None else "unknown"
 
-
-def _ready(desk: Desk) -> bytes:
+def _ready(desk: Desk) -> Page:
     fault = "the API keys are not loaded yet" if desk.keyring.pending else desk.ingest.fault
     if fault:
-        return encode_json(503, {"status": "unavailable", "error": fault})
-    return encode_json(200, {"status": "ready"})
+        return 503, encode_json(503, {"status": "unavailable", "error": fault})
+    return 200, encode_json(200, {"status": "ready"})

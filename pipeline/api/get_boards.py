@@ -40,7 +40,7 @@ async def get_statistics(desk: Desk, connection: Connection, head: Head, _caller
         "events": found.events,
         "last_event": found.last_event,
     }
-    connection.reply(_tagged(head, content, source))
+    connection.reply(*_tagged(head, content, source))
 
 
 async def get_board(desk: Desk, connection: Connection, head: Head, caller: Caller) -> None:
@@ -62,7 +62,7 @@ async def get_board(desk: Desk, connection: Connection, head: Head, caller: Call
         "entries": [_entry(entry) for entry in page.entries] if page is not None else [],
         "next_offset": offset + limit if offset + limit < total else None,
     }
-    connection.reply(_tagged(head, content, source))
+    connection.reply(*_tagged(head, content, source))
 
 
 async def get_place(desk: Desk, connection: Connection, head: Head, caller: Caller) -> None:
@@ -88,7 +88,7 @@ async def get_place(desk: Desk, connection: Connection, head: Head, caller: Call
         "total": page.total,
         "neighbours": [_entry(entry) for entry in page.entries],
     }
-    connection.reply(_tagged(head, content, source))
+    connection.reply(*_tagged(head, content, source))
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
@@ -167,11 +167,11 @@ def _away(error: UnavailableError) -> Refusal:
     return Refusal(503, f"neither Redis nor PostgreSQL answers: {error}", [("Retry-After", "2")])
 
 
-def _tagged(head: Head, content: dict[str, Any], source: str) -> bytes:
+def _tagged(head: Head, content: dict[str, Any], source: str) -> tuple[int, bytes]:
     """Answer with an ETag, and 304 to a client that already has this."""
     body = orjson.dumps(content) + b"\n"
     tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = [("ETag", tag), ("Cache-Control", "private, max-age=1"), ("X-Source", source)]
     if head.headers.get(b"if-none-match", b"").decode("latin-1").strip() == tag:
-        return encode(304, b"", JSON, headers)
-    return encode(200, body, JSON, headers)
+        return 304, encode(304, b"", JSON, headers)
+    return 200, encode(200, body, JSON, headers)

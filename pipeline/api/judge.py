@@ -49,13 +49,12 @@ class _Plain(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class Admitted(msgspec.Struct, gc=False, frozen=True):
+class Admitted(Record, gc=False, frozen=True):
     """An event that passed: what Kafka gets, and what a reply or a key's game list needs."""
 
     event_id: str
     timestamp: str
     game_id: str
-    record: Record
 
 
 class Judge:
@@ -78,8 +77,8 @@ class Judge:
         made = tick.next_id()
         event = parse_edge(raw, Origin(event_id=uuid.UUID(made), received_at=tick.moment), self._scoring)
         admitted = _admitted(event, tick)
-        if len(admitted.record.value) > MAX_EVENT_BYTES:
-            raise _too_long(len(admitted.record.value))
+        if len(admitted.value) > MAX_EVENT_BYTES:
+            raise _too_long(len(admitted.value))
         return admitted
 
     def admit_plain(self, raw: bytes, tick: Tick) -> Admitted | None:  # noqa: PLR0911 (each a reason to doubt)
@@ -117,7 +116,7 @@ class Judge:
         if len(value) > MAX_EVENT_BYTES:
             return None
         headers: Headers = [("event_type", kind), ("event_id", event_id.encode())]
-        return Admitted(event_id, timestamp, game_id, Record(player_id.encode(), value, headers))
+        return Admitted(player_id.encode(), value, headers, event_id, timestamp, game_id)
 
     def _learn_type(self, event_type: str) -> bytes | None:
         if not _event_type.match(event_type):
@@ -169,7 +168,7 @@ def _admitted(event: Event, tick: Tick) -> Admitted:
     }
     value = b"".join((orjson.dumps(fields)[:-1], b',"data":', event.data, b"}"))
     headers: Headers = [("event_type", event.event_type.encode()), ("event_id", event_id.encode())]
-    return Admitted(event_id, timestamp, event.game_id, Record(event.player_id.encode(), value, headers))
+    return Admitted(event.player_id.encode(), value, headers, event_id, timestamp, event.game_id)
 
 
 def _too_long(size: int) -> EventError:

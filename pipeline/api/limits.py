@@ -15,7 +15,7 @@ from typing import Final
 import structlog
 
 from pipeline.api.bucket import Bucket
-from pipeline.api.keyring import Caller
+from pipeline.api.keyring import ANYONE, Caller
 from pipeline.api.replies import Header, Refusal
 from pipeline.api.valkey import ReplyError, Script, Valkey
 from pipeline.errors import UnavailableError
@@ -155,7 +155,8 @@ class Limits:
     def __init__(self, valkey: Valkey, events_per_second: float, bytes_per_second: float) -> None:
         self._events = events_per_second
         self._bytes = bytes_per_second
-        self._accounts: dict[tuple[Caller, str], Account | None] = {}
+        self._limited = events_per_second > 0 or bytes_per_second > 0
+        self._accounts: dict[str, tuple[Caller, Account | None]] = {}
         self._ask = _Ask(valkey)
 
     @property
@@ -165,17 +166,24 @@ class Limits:
 
     def account(self, caller: Caller, peer: str) -> Account | None:
         """Return the account to charge, or None where there is no limit. Who has no key is known by address."""
-        key = (caller, peer if caller.name == "anyone" else "")
-        if key in self._accounts:
-            return self._accounts[key]
-        events = self._events if caller.events_per_second is None else caller.events_per_second
-        size = self._bytes if caller.bytes_per_second is None else caller.bytes_per_second
-        name = f"{caller.name}:{key[1]}" if key[1] else caller.name
-        found = Account(name, events, size, time.monotonic()) if events or size else None
+        name = caller.name if caller is not ANYONE else f"{ANYONE.name}:{peer}" if self._limited else ANYONE.name
+        known = self._accounts.get(name)
+        if known is not None and known[0] is caller:
+            return known[1]
+        return self._open(name, caller)
+
+    def _open(self, name: str, caller: Caller) -> Account | None:
+        known = self._accounts.get(name)
+        if known is not None and known[0] == caller:
+            account = known[1]  # read again, and unchanged: what it has used counts on
+        else:
+            events = self._events if caller.events_per_second is None else caller.events_per_second
+            size = self._bytes if caller.bytes_per_second is None else caller.bytes_per_second
+            account = Account(name, events, size, time.monotonic()) if events or size else None
         if len(self._accounts) >= _REMEMBERED:
             self._accounts.clear()
-        self._accounts[key] = found
-        return found
+        self._accounts[name] = (caller, account)
+        return account
 
     async def charge(self, account: Account, events: int, size: int) -> None:
         """Charge an account whose lease does not suffice. Raises Refusal."""

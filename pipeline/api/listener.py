@@ -3,21 +3,17 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable
 from email.utils import formatdate
 
 from pipeline.api.connection import Application, Connection
-from pipeline.api.heads import Head, Heads
-
-Answered = Callable[[Head | None, int, float], None]
+from pipeline.api.heads import Heads
 
 
 class Listener:
     """Accepts connections for an application, sweeps away those that stall, and drains at the end."""
 
-    def __init__(self, application: Application, answered: Answered, *, connections: int, arriving_bytes: int) -> None:
+    def __init__(self, application: Application, *, connections: int, arriving_bytes: int) -> None:
         self.application = application
-        self.answered = answered
         self.heads = Heads()
         self.clock = time.monotonic()
         self.dated = b""

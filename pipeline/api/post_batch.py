@@ -13,7 +13,7 @@ from pipeline.api.judge import Admitted
 from pipeline.api.keyring import Caller
 from pipeline.api.limits import Account
 from pipeline.api.replies import Header, Refusal, encode_json
-from pipeline.errors import EventError, UnavailableError
+from pipeline.errors import EventError
 
 MAX_EVENTS: Final = 2_000
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -85,7 +85,7 @@ def _publish(desk: Desk, connection: Connection, raws: list[bytes], caller: Call
             outcome.reject(index, f"game_id: the key {caller.name} may not touch this game")
             continue
         outcome.events.append(admitted)
-        size += len(admitted.record.value)
+        size += len(admitted.value)
     desk.pressure.enter(size)
     outcome.publish(size)
 
@@ -93,14 +93,15 @@ def _publish(desk: Desk, connection: Connection, raws: list[bytes], caller: Call
 class _Outcome:
     """What became of each event of one batch; replies when the last one is settled."""
 
-    __slots__ = ("_account", "_connection", "_desk", "_lost", "_pending", "_rejected", "_size", "events")
+    __slots__ = ("_account", "_all_lost", "_connection", "_desk", "_lost", "_pending", "_rejected", "_size", "events")
 
     def __init__(self, desk: Desk, connection: Connection, account: Account | None) -> None:
         self._desk = desk
         self._connection = connection
         self._account = account
         self._rejected: list[dict[str, Any]] = []
-        self._lost: dict[bytes, str] = {}  # by value: two events with one value share one fate to a client
+        self._lost = set[bytes]()  # by value: two events with one value share one fate to a client
+        self._all_lost = False  # it is not known which
         self._pending = 0
         self._size = 0
         self.events = list[Admitted]()
@@ -115,16 +116,13 @@ class _Outcome:
         self._pending = len(self.events) + 1
         publish, settled = self._desk.ingest.publish, self._settled
         for event in self.events:
-            try:
-                publish(event.record, settled)
-            except UnavailableError as error:
-                self._lost[event.record.value] = str(error)
-                self._pending -= 1
+            publish(event, settled)
         self._settle_one()
 
-    def _settled(self, error: KafkaError | None, message: Message) -> None:
+    def _settled(self, error: KafkaError | None, message: Message | None) -> None:
         if error is not None:
-            self._lost[message.value() or b""] = error.str()
+            self._all_lost = self._all_lost or message is None
+            self._lost.add((message.value() if message is not None else None) or b"")
         self._settle_one()
 
     def _settle_one(self) -> None:
@@ -141,7 +139,7 @@ class _Outcome:
         lost = [
             {"index": index, "event_id": event.event_id, "timestamp": event.timestamp}
             for index, event in zip(indexes, self.events, strict=True)
-            if event.record.value in self._lost
+            if self._all_lost or event.value in self._lost
         ] if self._lost else []  # fmt: skip
         accepted = len(self.events) - len(lost)
         desk.metrics.published += accepted
@@ -160,7 +158,7 @@ class _Outcome:
         elif not accepted:
             status = 400
             content = {"error": f"no event of this batch is valid; the first: {self._rejected[0]['error']}", **content}
-        self._connection.reply(encode_json(status, content, headers))
+        self._connection.reply(status, encode_json(status, content, headers))
 
     def _ids(self, total: int, rejected: set[int]) -> list[str | None]:
         """Return an id for each event of the request, in its order, and null for those rejected."""

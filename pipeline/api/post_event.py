@@ -12,7 +12,7 @@ from pipeline.api.judge import Admitted
 from pipeline.api.keyring import Caller
 from pipeline.api.limits import Account
 from pipeline.api.replies import Refusal
-from pipeline.errors import EventError, UnavailableError
+from pipeline.errors import EventError
 from pipeline.event import MAX_EVENT_BYTES
 
 _START: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
@@ -63,13 +63,9 @@ def _publish(desk: Desk, connection: Connection, raw: bytes, caller: Caller, acc
     if caller.games is not None and admitted.game_id not in caller.games:
         raise Refusal(403, f"game_id: the key {caller.name} may not touch this game")
     desk.require_kafka()
-    size = len(admitted.record.value)
+    size = len(admitted.value)
     desk.pressure.enter(size)
-    try:
-        desk.ingest.publish(admitted.record, _Receipt(desk, connection, admitted, account).settled)
-    except UnavailableError as error:
-        desk.pressure.leave(size)
-        raise desk.unavailable(str(error)) from None
+    desk.ingest.publish(admitted, _Receipt(desk, connection, admitted, account).settled)
 
 
 class _Receipt:
@@ -83,15 +79,14 @@ class _Receipt:
         self._admitted = admitted
         self._account = account
 
-    def settled(self, error: KafkaError | None, _message: Message) -> None:
+    def settled(self, error: KafkaError | None, _message: Message | None) -> None:
         """Answer the client."""
         desk, admitted = self._desk, self._admitted
-        desk.pressure.leave(len(admitted.record.value))
+        desk.pressure.leave(len(admitted.value))
         if error is None:
             desk.metrics.published += 1
             limits = b"" if self._account is None else self._account.header_lines()
-            event_id = admitted.event_id.encode()
-            self._connection.reply(b"".join((_START, limits, _BODY, event_id, b'"}\n')))
+            self._connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
             return
         desk.metrics.failed += 1
         refusal = Refusal(
@@ -101,4 +96,4 @@ class _Receipt:
             event_id=admitted.event_id,
             timestamp=admitted.timestamp,
         )
-        self._connection.reply(refusal.reply())
+        self._connection.refuse(refusal)

@@ -43,8 +43,3 @@ def encode_json(status: int, content: Any, headers: Iterable[Header] = ()) -> by
 def without_body(reply: bytes) -> bytes:
     """Return the answer to HEAD: what GET would have got, without its body."""
     return reply[: reply.index(b"\r\n\r\n") + 4]
-
-
-def status_of(reply: bytes) -> int:
-    """Read the status of an encoded reply."""
-    return int(reply[9:12])

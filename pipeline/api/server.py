@@ -101,19 +101,18 @@ async def _admit_somebody(
 
 async def _listen(settings: Settings, desk: Desk, stack: contextlib.AsyncExitStack) -> None:
     public = Edge(desk, public_routes(desk))
-    listeners = [await _open(settings, settings.port, public, desk, stack)]
+    listeners = [await _open(settings, settings.port, public, stack)]
     if settings.metrics_port != settings.port:
         monitoring = Edge(desk, monitoring_routes(desk))
-        listeners.append(await _open(settings, settings.metrics_port, monitoring, desk, stack))
+        listeners.append(await _open(settings, settings.metrics_port, monitoring, stack))
     desk.metrics.gauges(lambda: _gauges(desk, listeners))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     _log.info("serving", url=f"http://{host}:{settings.port}", docs=f"http://{host}:{settings.port}/docs")
 
 
-async def _open(settings: Settings, port: int, edge: Edge, desk: Desk, stack: contextlib.AsyncExitStack) -> Listener:
+async def _open(settings: Settings, port: int, edge: Edge, stack: contextlib.AsyncExitStack) -> Listener:
     listener = Listener(
         edge,
-        lambda head, status, seconds: desk.metrics.answered(edge.name(head), status, seconds),
         connections=settings.max_connections,
         arriving_bytes=settings.max_in_flight_bytes,
     )

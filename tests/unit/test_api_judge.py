@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api.judge import Admitted, Judge
-from pipeline.api.stamps import Tick
+from pipeline.api.stamps import tick_at
 from pipeline.errors import EventError
 from pipeline.event import MAX_EVENT_BYTES, Origin, load_scoring, parse_edge, parse_record
 
@@ -28,7 +28,7 @@ PLAIN = {
 
 def both(raw: bytes) -> tuple[Admitted | None, Admitted | EventError]:
     """Judge the same bytes both ways, with the same ids to give."""
-    judge, tick = Judge(load_scoring()), Tick(NOW)
+    judge, tick = Judge(load_scoring()), tick_at(NOW)
     plain = judge.admit_plain(raw, copy.copy(tick))
     try:
         return plain, judge.admit_exact(raw, copy.copy(tick))
@@ -172,14 +172,14 @@ def test_what_clients_send_goes_the_short_way(change: dict[str, Any]) -> None:
 
 
 def test_the_record_is_what_the_consumer_reads() -> None:
-    admitted = Judge(load_scoring()).admit(orjson.dumps({**PLAIN, "player_id": "Zoë"}), Tick(NOW))
-    record = admitted.record
-    read = parse_record(record.value, Origin(uuid.uuid4(), Tick(NOW).moment), load_scoring())
+    admitted = Judge(load_scoring()).admit(orjson.dumps({**PLAIN, "player_id": "Zoë"}), tick_at(NOW))
+    record = admitted
+    read = parse_record(record.value, Origin(uuid.uuid4(), tick_at(NOW).moment), load_scoring())
     assert record.key == "Zoë".encode()
     assert record.headers == [("event_type", b"player_score"), ("event_id", admitted.event_id.encode())]
     assert str(read.event_id) == admitted.event_id
     assert read.data == orjson.dumps(PLAIN["data"])
-    assert read.ingested_at == Tick(NOW).moment
+    assert read.ingested_at == tick_at(NOW).moment
     assert b'"timestamp":"2026-11-18T10:30:00.123000Z"' in record.value
     assert record.value.rindex(b',"data":') > record.value.index(b'"ingested_at"')
 
@@ -190,10 +190,10 @@ def test_an_event_that_grows_past_the_limit_is_refused(filler: str, room: int) -
     """The consumer judges the record, which is longer than what the client sent: what is taken here must pass there."""
     text = filler * ((MAX_EVENT_BYTES - 150 - room) // len(filler.encode()))
     raw = json.dumps({**PLAIN, "data": {"score": 1, "s": text}}, ensure_ascii=False).encode()
-    assert parse_edge(raw, Origin(uuid.uuid4(), Tick(NOW).moment), load_scoring())
+    assert parse_edge(raw, Origin(uuid.uuid4(), tick_at(NOW).moment), load_scoring())
     plain, exact = both(raw)
     if isinstance(exact, EventError):
         assert "at most 65536" in str(exact)
         assert plain is None
     else:
-        assert len(exact.record.value) <= MAX_EVENT_BYTES
+        assert len(exact.value) <= MAX_EVENT_BYTES

@@ -2,12 +2,12 @@
 
 import uuid
 
-from pipeline.api.stamps import Stamps, Tick
+from pipeline.api.stamps import Stamps, tick_at
 from pipeline.event import parse_timestamp
 
 
 def test_ids_are_uuidv7_of_their_millisecond() -> None:
-    tick = Tick(1_795_000_000_123)
+    tick = tick_at(1_795_000_000_123)
     one = uuid.UUID(tick.next_id())
     assert one.version == 7
     assert one.variant == uuid.RFC_4122
@@ -24,6 +24,6 @@ def test_ids_grow_and_never_repeat() -> None:
 
 
 def test_two_processes_in_one_millisecond_draw_apart() -> None:
-    first = {Tick(1).next_id() for _ in range(10_000)}
+    first = {tick_at(1).next_id() for _ in range(10_000)}
     assert len(first) == 10_000
     assert len({one[14:23] for one in first}) > 9_000
