@@ -94,7 +94,9 @@ class Batcher:
         return self._armed_at is not None
 
     def room(self) -> int:
-        """Return how many more records the epoch takes."""
+        """Return how many more records the epoch takes; none once its bytes are full."""
+        if self._bytes >= self._policy.max_bytes:
+            return 0
         return max(0, self._policy.max_events - len(self._records))
 
     def remaining(self, now: float) -> float:

@@ -1,8 +1,9 @@
 """Settings, read once from the environment; a wrong value names its variable and stops the start."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -58,7 +59,7 @@ class Settings(BaseSettings):
 
     dlq_halt_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     dlq_halt_count: Annotated[int, Field(ge=1)] = 1_000
-    outbox_keep_seconds: Annotated[int, Field(ge=0)] = 300
+    outbox_keep_seconds: Annotated[int, Field(ge=0)] = 600
     partition_days_ahead: Annotated[int, Field(ge=2, le=365)] = 7
     board_daily_days: Annotated[int, Field(ge=1, le=3650)] = 35
     board_weekly_days: Annotated[int, Field(ge=1, le=3650)] = 100
@@ -66,13 +67,18 @@ class Settings(BaseSettings):
     scoring_file: Path | None = None
 
 
-def load_settings() -> Settings:
-    """Read the environment. Raises ConfigurationError with one line per wrong variable; values are not repeated."""
+def load_settings(fallback: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment, and `fallback` for variables that it lacks.
+
+    Raises ConfigurationError with one line per wrong variable; values are not repeated.
+    """
     secrets = os.environ.get("SECRETS_DIR") or None
     if secrets is not None and not Path(secrets).is_dir():
         raise ConfigurationError(f"SECRETS_DIR: {secrets} is no directory")
     try:
-        return Settings(_secrets_dir=secrets)  # type: ignore[call-arg]  # of BaseSettings, unseen by mypy
+        lacking = {name.lower(): value for name, value in (fallback or {}).items() if not os.environ.get(name)}
+        given: dict[str, Any] = {"_secrets_dir": secrets, **lacking}
+        return Settings(**given)
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
         raise ConfigurationError("\n".join(lines)) from error

@@ -109,27 +109,37 @@ class EventConsumer:
             spans = self._positions.advance(records.last_offsets())
             self._lag.departed(spans, records)
             self._flights.launch(spans, records)
-        self._land(_IDLE_SECONDS if self._flights.full else 0)
+        self._land(_IDLE_SECONDS if self._flights.full and not self._batcher.room() else 0)
         if monotonic() - self._measured_at > MEASURE_SECONDS:
             self._measured_at = monotonic()
             self._lag.measure(self._source.ends)
 
     def _poll(self) -> Records | None:
-        """Collect records; return them once an epoch is due and there is a flight for it."""
-        if self._flights.full:
+        """Collect records; return them once an epoch is due and there is a flight for it.
+
+        While every flight is out the epoch goes on filling, whatever its age: under backlog epochs are full, and the
+        larger they are the less an event costs.
+        """
+        if self._flights.full and not self._batcher.room():
             self._hold()
             return None
         self._source.resume()
-        if self._batcher.armed:
-            found = self._source.poll(min(self._batcher.room(), _POLL_RECORDS), self._batcher.remaining(monotonic()))
-        else:
-            found = self._source.poll(1, _LANDING_SECONDS if len(self._flights) else _IDLE_SECONDS)
-        self._batcher.add(found, monotonic())
+        self._batcher.add(self._source.poll(*self._appetite()), monotonic())
         trigger = self._batcher.due(monotonic())
-        if trigger is None:
+        if trigger is None or self._flights.full:
             return None
         metrics.epochs.labels(trigger).inc()
         return self._batcher.take()
+
+    def _appetite(self) -> tuple[int, float]:
+        """Say how many records to ask for, and how long to wait for them.
+
+        The first record of an epoch is asked for alone, so that it arms the clock when it comes.
+        """
+        if not self._batcher.armed:
+            return 1, _LANDING_SECONDS if len(self._flights) else _IDLE_SECONDS
+        patience = _LANDING_SECONDS if self._flights.full else self._batcher.remaining(monotonic())
+        return min(self._batcher.room(), _POLL_RECORDS), patience
 
     def _hold(self) -> None:
         """Stay in the group while the sinks are behind: poll without fetching once it takes longer than usual.
