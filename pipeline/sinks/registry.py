@@ -26,20 +26,41 @@ class Registry:
             self._open = None
 
     def claim(self) -> None:
-        """Own the role's projections. Raises ConfigurationError naming a group that owns one already."""
+        """Own the role's projections, all of them or none.
+
+        Raises ConfigurationError naming a group that owns one already, or what else this group owns: two roles under
+        one group would share its partitions and watermarks, and each would miss what the other was assigned.
+        """
         statement = (
             "INSERT INTO pipeline_owners AS kept (projection, group_id) VALUES (%s, %s)"
             " ON CONFLICT (projection) DO UPDATE SET group_id = kept.group_id RETURNING group_id"
         )
-        for projection in sorted(self._role.projections):
-            with translated():
-                row = self._connection().execute(statement, (projection, self._group)).fetchone()
-            owner = row[0] if row is not None else None
-            if owner != self._group:
-                raise ConfigurationError(
-                    f"KAFKA_GROUP_ID: the projection {projection!r} is written by the group {owner!r}; a second group "
-                    f"({self._group!r}) would count every event twice"
-                )
+        with translated():
+            connection = self._connection()
+            with connection.transaction():
+                # Two that start at once must each see what the other claims.
+                connection.execute("LOCK TABLE pipeline_owners IN SHARE ROW EXCLUSIVE MODE")
+                for projection in sorted(self._role.projections):
+                    row = connection.execute(statement, (projection, self._group)).fetchone()
+                    self._refuse_stranger(projection, row[0] if row is not None else None)
+                owned = {
+                    projection
+                    for (projection,) in connection.execute(
+                        "SELECT projection FROM pipeline_owners WHERE group_id = %s", (self._group,)
+                    )
+                }
+                if others := owned - self._role.projections:
+                    raise ConfigurationError(
+                        f"KAFKA_GROUP_ID: the group {self._group!r} also writes {', '.join(sorted(others))}, which the "
+                        f"role {self._role.name!r} does not; give each role a group of its own"
+                    )
+
+    def _refuse_stranger(self, projection: str, owner: str | None) -> None:
+        if owner != self._group:
+            raise ConfigurationError(
+                f"KAFKA_GROUP_ID: the projection {projection!r} is written by the group {owner!r}; a second group "
+                f"({self._group!r}) would count every event twice"
+            )
 
     def watermarks(self, starts: dict[int, int], topic_id: str) -> dict[int, Watermark]:
         """Return where each partition stands, starting those never seen at `starts` (the log's first offset).
