@@ -55,11 +55,11 @@ class Cache:
         """
         wanted = frozenset(partitions)
         with self._turn:
-            if self._replay(wanted):
+            if self.replay(wanted):
                 return
             with self.exclusively():
                 # Another consumer may have refilled the counters while this one waited for the lock.
-                if not self._replay(wanted):
+                if not self.replay(wanted):
                     self.rebuild_locked()
 
     def rebuild(self) -> int:
@@ -70,7 +70,7 @@ class Cache:
     def repair(self, keys: Iterable[str]) -> None:
         """Refill single keys that refused an increment (someone stored another type under the name)."""
         with self.exclusively():
-            if not self._replay(frozenset(mark.partition for mark in self._marks(None))):
+            if not self.replay():
                 self.rebuild_locked()
                 return
             for key in sorted(set(keys)):
@@ -107,8 +107,8 @@ class Cache:
 
     # -- replay ----------------------------------------------------------------------------------------------------
 
-    def _replay(self, wanted: frozenset[int]) -> bool:
-        """Apply what the outbox holds for partitions that lag; False where that does not reach."""
+    def replay(self, wanted: frozenset[int] | None = None) -> bool:
+        """Apply what the outbox holds for partitions that lag (None: all); False where that does not reach."""
         standings = self._sink.standings()  # read first: a healthy Redis is never ahead of a PostgreSQL read later
         return all(self._replay_partition(mark, standings.get(mark.partition)) for mark in self._marks(wanted))
 

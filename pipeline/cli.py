@@ -9,13 +9,17 @@ from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.local.commands import local
 from pipeline.operations import commands
 from pipeline.operations.keys import keys
+from pipeline.operations.verify_command import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(local, name="local")
 app.add_typer(keys, name="keys")
+app.add_typer(commands.cache, name="cache")
 app.command()(serve)
 app.command()(commands.migrate)
 app.command()(commands.consume)
+app.command()(commands.lag)
+app.command()(verify)
 
 
 @app.callback()

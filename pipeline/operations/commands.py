@@ -2,20 +2,24 @@
 
 import json
 import signal
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
-from pipeline.config import Settings, load_settings
+from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
 from pipeline.logs import configure
+from pipeline.operations.settings import operator_settings
+
+cache = typer.Typer(no_args_is_help=True, help="The counters in Redis.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def settings_with_logs() -> Settings:
     """Read the environment and set logging up by it."""
-    settings = load_settings()
+    settings = operator_settings()
     configure(settings.log_level)
     return settings
 
@@ -31,7 +35,7 @@ def migrate(
     from pipeline.operations.migrate import migrate as run  # noqa: PLC0415 - commands load only what they need
     from pipeline.schema import check_schema  # noqa: PLC0415
 
-    settings = load_settings()
+    settings = operator_settings()
     if check:
         try:
             check_schema(settings)
@@ -72,3 +76,45 @@ def consume(
         consumer.run()
     finally:
         server.shutdown()
+
+
+def lag(*, as_json: AsJson = False) -> None:
+    """Show how far each group is behind; exit 1 where a group stands where it cannot be (the last column says why)."""
+    from pipeline.operations.lag import lag as run  # noqa: PLC0415
+
+    standings = run(operator_settings())
+    if as_json:
+        typer.echo(json.dumps({"lag": sum(one.lag for one in standings), "partitions": list(map(asdict, standings))}))
+    else:
+        heads = ("group", "partition", "watermark", "log end", "lag", "redis", "committed")
+        rows = [
+            (one.group, one.partition, one.watermark, one.log_end, one.lag, one.redis, one.committed, one.fault)
+            for one in standings
+        ]
+        width = max([len(one.group) for one in standings] + [len("group")])
+        typer.echo(f"{heads[0]:<{width}}" + "".join(f"{head:>11}" for head in heads[1:]))
+        for group, *numbers, fault in rows:
+            cells = "".join(f"{'-' if number is None else number:>11}" for number in numbers)
+            typer.echo(f"{group:<{width}}{cells}{'  ✗ ' + fault if fault else ''}")
+    if any(one.fault for one in standings):
+        raise typer.Exit(1)
+
+
+@cache.command()
+def rebuild(*, as_json: AsJson = False) -> None:
+    """Clear the counters in Redis and fill them from PostgreSQL; consumers wait meanwhile, and go on by themselves."""
+    from pipeline.operations.rebuild import rebuild as run  # noqa: PLC0415
+
+    rows = run(settings_with_logs())
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    for group, number in rows.items():
+        typer.echo(f"{group}: {number:,} rows filled into Redis")
+    if not rows:
+        typer.echo("No group keeps counters in Redis yet.")
+
+
+@cache.callback()
+def _cache() -> None:
+    """Keep `rebuild` a subcommand, though it is the only one."""
