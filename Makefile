@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit chaos lint types lock bench clean
+.PHONY: help setup run test test-unit chaos lint types lock bench clean deploy-check rules sbom audit k8s-check
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,8 +31,8 @@ test: setup ## Run every test: pure, on the real servers, and of failures
 test-unit: setup ## Run the pure tests, in seconds
 	$(PYTEST) tests/unit
 
-chaos: setup ## Run the tests that kill, cut and freeze
-	$(PYTEST) tests/chaos
+chaos: setup ## Run the tests that kill, cut and freeze, in their long form too
+	$(PYTEST) tests/chaos -m chaos
 
 lint: setup ## Check style and format
 	$(BIN)/ruff check
@@ -50,6 +50,24 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/requirements.lock
 	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --constraint requirements.lock \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/build.lock
+
+deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, promtool)
+	$(PYTEST) tests/deploy
+
+k8s-check: setup ## Roll every overlay out on the cluster of KUBECONFIG, and let its consumers scale by lag
+	$(BIN)/python -m pytest -s tests/cluster
+
+rules: setup ## Write the PrometheusRule from deploy/prometheus
+	$(BIN)/python scripts/write_rules.py
+
+sbom: setup ## Write the image's bill of materials: build/sbom.json (CycloneDX)
+	$(PYTHON) -m venv build/tools && build/tools/bin/pip install --quiet cyclonedx-bom==7.5.0
+	build/tools/bin/cyclonedx-py requirements deploy/image/requirements.lock --pyproject pyproject.toml \
+		--output-reproducible --output-file build/sbom.json
+
+audit: setup ## Look the image's packages up among the known vulnerabilities
+	$(PYTHON) -m venv build/tools && build/tools/bin/pip install --quiet pip-audit==2.10.1
+	build/tools/bin/pip-audit --require-hashes --disable-pip --requirement deploy/image/requirements.lock
 
 bench: setup ## Measure throughput on this machine
 	$(BIN)/python -m bench

@@ -101,6 +101,7 @@ class Source:
                 "isolation.level": "read_committed",
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": settings.kafka_session_timeout_ms,
+                "heartbeat.interval.ms": min(3_000, settings.kafka_session_timeout_ms // 3),
                 "max.poll.interval.ms": settings.kafka_max_poll_interval_ms,
                 "queued.min.messages": 200_000,
                 "queued.max.messages.kbytes": _PREFETCH_KILOBYTES,

@@ -157,6 +157,8 @@ BROKER_PROPERTIES: Final[Mapping[str, str]] = {
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
     "group.initial.rebalance.delay.ms": "0",
+    # A test that kills a consumer asks for a short session, so that its peer need not wait out the usual least of 6 s.
+    "group.min.session.timeout.ms": "1000",
     # From the heap; the default of 128 MiB is for compacted topics of another size.
     "log.cleaner.dedupe.buffer.size": str(4 << 20),
 }
