@@ -8,6 +8,7 @@ from pipeline.api.commands import serve
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.local.commands import local
 from pipeline.operations import commands
+from pipeline.operations.dlq_commands import dlq
 from pipeline.operations.keys import keys
 from pipeline.operations.verify_command import verify
 
@@ -15,6 +16,7 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(local, name="local")
 app.add_typer(keys, name="keys")
 app.add_typer(commands.cache, name="cache")
+app.add_typer(dlq, name="dlq")
 app.command()(serve)
 app.command()(commands.migrate)
 app.command()(commands.consume)
