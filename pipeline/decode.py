@@ -21,7 +21,7 @@ import polars as pl
 from pipeline import event
 from pipeline.batch import Records
 from pipeline.errors import EventError
-from pipeline.event import Event, Origin, Scoring
+from pipeline.event import Event, Origin, ScoreRule, Scoring
 from pipeline.frame import EVENT_SCHEMA
 
 # What the fast lane takes of a time: the contract's form less leap seconds and lower-case letters.
@@ -29,7 +29,6 @@ _FAST_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\
 # A number with an exponent outside of a string, or one so long that it may not be finite.
 _EXPONENT: Final = r"[:\[,]\s*-?[0-9.]+[eE]"
 _LONG_NUMBER: Final = r"[0-9]{300}"
-_TEXT: Final = ("event_type", "player_id", "game_id", "event_id", "timestamp")
 
 
 class _Typed(msgspec.Struct, gc=False):
@@ -71,7 +70,7 @@ class Decoder:
         self._topic = topic
         self._scoring = scoring
         self._typed = msgspec.json.Decoder(_Typed).decode
-        self._scores = {kind: _score_decoder(rule.field) for kind, rule in scoring.items()}
+        self._scores = {kind: _score_decoder(rule) for kind, rule in scoring.items()}
 
     def decode(self, records: Records) -> Decoded:
         """Decode and judge every record; none is lost and none spoils another."""
@@ -88,20 +87,23 @@ class Decoder:
 
     def _columns(self, records: Records, typed: list[_Typed | None], raw: pl.Series) -> pl.DataFrame:
         """Build the columns of the typed records, with `row` (its place in `records`) and `sure` (all is checked)."""
-        rows = [row for row, found in enumerate(typed) if found is not None]
+        rows = [row for row, one in enumerate(typed) if one is not None]
         found = [one for one in typed if one is not None]
         whole = len(rows) == len(typed)
-        data = [bytes(one.data) for one in found]
         frame = pl.DataFrame(
             {
                 "row": pl.Series(range(len(typed)) if whole else rows, dtype=pl.UInt32),
                 "partition": pl.Series(_pick(records.partitions, rows, whole), dtype=pl.Int32),
                 "offset": pl.Series(_pick(records.offsets, rows, whole), dtype=pl.Int64),
                 "received": pl.Series(_pick(records.timestamps, rows, whole), dtype=pl.Int64),
-                **{name: pl.Series([getattr(one, name) for one in found], dtype=pl.String) for name in _TEXT},
+                "event_type": pl.Series([one.event_type for one in found], dtype=pl.String),
+                "player_id": pl.Series([one.player_id for one in found], dtype=pl.String),
+                "game_id": pl.Series([one.game_id for one in found], dtype=pl.String),
+                "event_id": pl.Series([one.event_id for one in found], dtype=pl.String),
+                "timestamp": pl.Series([one.timestamp for one in found], dtype=pl.String),
                 "ingested": pl.Series([one.ingested_at for one in found], dtype=pl.String),
-                "data": _text(data),
-                "score": pl.Series([self._score(one) for one in found], dtype=pl.Int64),
+                "data": _text([bytes(one.data) for one in found]),
+                "score": pl.Series(self._vouched_scores(found), dtype=pl.Int64),
                 "raw": raw if whole else raw.gather(rows),
             }
         )
@@ -115,18 +117,20 @@ class Decoder:
         )
         return frame.with_columns(sure=_sure(self._scoring).fill_null(value=False))
 
-    def _score(self, one: _Typed) -> int | None:
-        """Read the score of an event; None where its type must have one and it cannot be vouched for (see `_sure`)."""
-        decode = self._scores.get(one.event_type)
-        if decode is None:
-            return None
-        try:
-            score = decode(one.data).score
-        except (msgspec.MsgspecError, UnicodeDecodeError):
-            return None
-        if score is msgspec.UNSET:
-            return self._scoring[one.event_type].default
-        return score if -event.MAX_SCORE <= score <= event.MAX_SCORE else None
+    def _vouched_scores(self, found: list[_Typed]) -> list[int | None]:
+        """Read the score of each event; None where its type has none, or must have one and this cannot vouch for it."""
+        scores: list[int | None] = []
+        for one in found:
+            decode = self._scores.get(one.event_type)
+            if decode is None:
+                scores.append(None)
+                continue
+            try:
+                score = decode(one.data).score
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                score = None
+            scores.append(score if score is not None and -event.MAX_SCORE <= score <= event.MAX_SCORE else None)
+        return scores
 
     # -- the judge -------------------------------------------------------------------------------------------------
 
@@ -191,10 +195,9 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def _score_decoder(field: str) -> Callable[[msgspec.Raw], Any]:
-    kind = msgspec.defstruct(
-        "Score", [("score", int | msgspec.UnsetType, msgspec.UNSET)], rename={"score": field}, gc=False
-    )
+def _score_decoder(rule: ScoreRule) -> Callable[[msgspec.Raw], Any]:
+    """Make a decoder of one key of `data`; where the key is absent it gives the rule's default, None if it has none."""
+    kind = msgspec.defstruct("Score", [("score", int, rule.default)], rename={"score": rule.field}, gc=False)
     return msgspec.json.Decoder(kind).decode
 
 

@@ -78,12 +78,12 @@ def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:
     if "stats" not in role.projections:
         deltas = replace(deltas, counts=deltas.counts.clear())
     if "leaderboard" not in role.projections:
-        deltas = replace(deltas, scores=deltas.scores.clear())
+        deltas = replace(deltas, days=deltas.days.clear(), totals=deltas.totals.clear())
     return Effects(
         ledger=encode_ledger(events, role),
-        counts=encode_copy(per_player(deltas.counts)) if len(deltas.counts) else None,
-        totals=encode_copy(all_time(deltas.scores)) if len(deltas.scores) else None,
-        days=encode_copy(per_day(deltas.scores)) if len(deltas.scores) else None,
+        counts=encode_copy(per_player(deltas)) if len(deltas.counts) else None,
+        totals=encode_copy(all_time(deltas)) if len(deltas.totals) else None,
+        days=encode_copy(per_day(deltas)) if len(deltas.days) else None,
         chunks=chunk(deltas, plan.expiry) if role.uses_redis else [],
     )
 

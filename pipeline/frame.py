@@ -36,12 +36,12 @@ EVENT_COLUMNS: Final = (
 
 
 def sort_by_identity(events: pl.DataFrame) -> pl.DataFrame:
-    """Order events by day, then as the primary key does.
+    """Order events as the ledger's primary key does.
 
-    Sorted rows go to neighbouring index pages of one day partition after another (a quarter less CPU in PostgreSQL,
-    measured), and two writers that share keys take them in the same order, so they cannot deadlock.
+    Sorted rows go to neighbouring index pages (a quarter less CPU in PostgreSQL, measured), two writers that share keys
+    take them in the same order, so they cannot deadlock, and a player's events lie together for aggregation.
     """
-    return events.sort(pl.col("event_timestamp").dt.date(), *IDENTITY)
+    return events.sort(IDENTITY)
 
 
 def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> bytes:
