@@ -1,0 +1,108 @@
+"""The house's rules as tests: which way imports point, how long things are, and what nothing but its owner does."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+# Lower layers first: a module imports from its own layer or from those before it.
+LAYERS: list[set[str]] = [
+    {"errors", "offsets", "event", "batch"},
+    {"config", "logs"},
+    {"frame", "roles", "decode", "aggregate", "epoch", "outbox"},
+    {"consumer_metrics", "health", "schema", "sinks", "source", "ingest", "refill", "cache", "flight", "lag"},
+    {"consumer", "api", "local"},
+    {"operations"},
+    {"cli", "__main__"},
+]
+PURE = {"errors", "offsets", "event", "batch", "frame", "decode", "aggregate", "epoch", "outbox"}
+OUTSIDE = {"socket", "time", "threading", "confluent_kafka", "psycopg", "redis", "asyncio", "random"}
+VAGUE = re.compile(r"(manager|helper|utils?|misc|common|impl)", re.IGNORECASE)
+MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 70
+
+
+def sources(*folders: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", *folders], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [ROOT / name for name in listed.stdout.split() if name.endswith(".py") and (ROOT / name).exists()]
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def layer_of(module: str) -> int:
+    return next(number for number, layer in enumerate(LAYERS) if module in layer)
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sources("pipeline"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_point_one_way(path: Path) -> None:
+    module = module_of(path)
+    if module == "__init__":
+        return
+    for name in imported(ast.parse(path.read_text())):
+        parts = name.split(".")
+        if parts[0] == "pipeline" and len(parts) > 1:
+            assert layer_of(parts[1]) <= layer_of(module), f"{module} imports {parts[1]}, which is above it"
+
+
+@pytest.mark.parametrize("module", sorted(PURE))
+def test_pure_modules_touch_no_socket_and_no_clock(module: str) -> None:
+    tree = ast.parse((ROOT / "pipeline" / f"{module}.py").read_text())
+    assert not {name.split(".")[0] for name in imported(tree)} & OUTSIDE
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow"}]
+
+
+@pytest.mark.parametrize("path", sources("pipeline", "tests", "bench"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_are_short(path: Path) -> None:
+    text = path.read_text()
+    assert text.count("\n") <= MAX_FILE_LINES
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < MAX_FUNCTION_LINES, node.name
+
+
+@pytest.mark.parametrize("path", sources("pipeline", "bench"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_catches_everything_or_has_a_vague_name(path: Path) -> None:
+    assert not VAGUE.search(path.stem)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ExceptHandler):
+            assert node.type is not None
+            assert not (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            assert not VAGUE.search(node.name), node.name
+
+
+@pytest.mark.parametrize("path", sources("tests"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_neither_sleep_nor_stand_in_for_a_server(path: Path) -> None:
+    text = path.read_text()
+    if path == Path(__file__):
+        return
+    assert not re.search(r"\btime\.sleep\(|asyncio\.sleep\((?!0\))", text)
+    assert not re.search(r"unittest\.mock|MagicMock|fakeredis|sqlite3|test\.mock\.num\.brokers", text)
+
+
+def test_only_the_sink_moves_a_watermark_and_only_the_function_moves_redis() -> None:
+    movers = [p for p in sources("pipeline") if re.search(r"UPDATE pipeline_watermarks", p.read_text())]
+    assert [p.relative_to(ROOT).as_posix() for p in movers] == ["pipeline/sinks/postgres.py"]
+    increments = [p for p in sources("pipeline") if re.search(r"\.(hincrby|zincrby)\(", p.read_text())]
+    assert increments == []
+
+
+def test_key_names_stand_in_one_place() -> None:
+    spelled = [p.name for p in sources("pipeline") if re.search(r"f?\"(player_stats|leaderboard):\{", p.read_text())]
+    assert spelled == ["event.py"]
