@@ -61,13 +61,14 @@ def test_up_status_env_and_down(root: Path) -> None:
 
     with Stack(root).valkey.client() as client:
         client.set("kept", "yes")
-    os.kill(servers["valkey"]["pid"], signal.SIGKILL)
-    eventually(lambda: run("status", root=root).returncode == 1)
     assert run("down", root=root).returncode == 0
     assert run("status", root=root).stdout.count("down") == 3
-    with Stack(root).valkey.client() as client:
-        Stack(root).valkey.start()
+    valkey = Stack(root).valkey
+    valkey.start()
+    with valkey.client() as client:
         assert client.get("kept") == b"yes"
+    valkey.kill()
+    assert run("status", root=root).returncode == 1
     assert run("down", "--wipe", root=root).returncode == 0
     assert list(root.iterdir()) == []
 

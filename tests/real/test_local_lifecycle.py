@@ -184,13 +184,13 @@ def test_a_port_that_a_stranger_took_is_replaced_only_by_a_start_of_the_stack(ow
 
 def test_a_start_that_fails_shows_the_log_and_stops_the_others(own: Stack) -> None:
     own.stop()
-    manifest = own.valkey.directory / "data" / "appendonlydir" / "appendonly.aof.manifest"
-    kept = manifest.read_bytes()
-    manifest.write_text("nonsense\n", encoding="utf-8")
-    with pytest.raises(UnavailableError, match=r"(?s)valkey did not start; the end of .*AOF manifest"):
+    snapshot = own.valkey.directory / "data" / "dump.rdb"
+    kept = snapshot.read_bytes()
+    snapshot.write_text("nonsense\n", encoding="utf-8")
+    with pytest.raises(UnavailableError, match=r"(?s)valkey did not start; the end of .*loading the DB"):
         own.start()
     assert own.status() == {"kafka": False, "postgres": False, "valkey": False}
-    manifest.write_bytes(kept)
+    snapshot.write_bytes(kept)
     own.start()
     assert all(own.status().values())
 
