@@ -10,6 +10,7 @@ from pipeline.local.commands import local
 from pipeline.operations import commands
 from pipeline.operations.dlq_commands import dlq
 from pipeline.operations.keys import keys
+from pipeline.operations.load_command import load
 from pipeline.operations.verify_command import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -20,6 +21,7 @@ app.add_typer(dlq, name="dlq")
 app.command()(serve)
 app.command()(commands.migrate)
 app.command()(commands.consume)
+app.command()(load)
 app.command()(commands.lag)
 app.command()(verify)
 

@@ -2,13 +2,15 @@
 
 import json
 from dataclasses import asdict
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from pipeline.operations.progress import progress
-from pipeline.operations.report import Report
 from pipeline.operations.settings import operator_settings
+
+if TYPE_CHECKING:
+    from pipeline.operations.report import Report  # at run time it would load polars for every command
 
 _SHOWN: Final = 20
 
@@ -32,7 +34,7 @@ def verify(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JS
         raise typer.Exit(1)
 
 
-def _as_object(report: Report) -> dict[str, Any]:
+def _as_object(report: "Report") -> dict[str, Any]:
     return {
         "equal": not report.differences,
         "groups": {group: [asdict(line) for line in lines] for group, lines in report.groups.items()},
@@ -43,7 +45,7 @@ def _as_object(report: Report) -> dict[str, Any]:
     }
 
 
-def _print(report: Report) -> None:
+def _print(report: "Report") -> None:
     for group, lines in report.groups.items():
         typer.echo(group)
         for line in lines:
