@@ -55,12 +55,13 @@ class Cache:
         """
         wanted = frozenset(partitions)
         with self._turn:
-            if self.replay(wanted):
-                return
-            with self.exclusively():
-                # Another consumer may have refilled the counters while this one waited for the lock.
-                if not self.replay(wanted):
-                    self.rebuild_locked()
+            if not self.replay(wanted):
+                with self.exclusively():
+                    # Another consumer may have refilled the counters while this one waited for the lock.
+                    if not self.replay(wanted):
+                        self.rebuild_locked()
+            if refused := self._sink.refused():
+                self.repair(refused)
 
     def rebuild(self) -> int:
         """Refill the group's counters from PostgreSQL; returns how many keys were written."""
@@ -74,7 +75,9 @@ class Cache:
                 self.rebuild_locked()
                 return
             for key in sorted(set(keys)):
-                refill_key(self._connection(), self._sink.client, key, self._plan)
+                with translated():
+                    refill_key(self._connection(), self._sink.client, key, self._plan)
+                self._sink.mended(key)
                 log.warning("key refilled", key=key, reason="it held another type, so an increment was refused")
 
     @contextmanager
@@ -95,13 +98,16 @@ class Cache:
         """Refill while `exclusively` is held.
 
         The watermarks go first and come back last: a call that is still under way is refused as `behind` meanwhile,
-        and a rebuild that was cut off leaves no watermark, so the next one starts again.
+        and a rebuild that was cut off leaves no watermark, so the next one starts again. They are read before the
+        counters: should the connection break, and the lock with it, they are at worst older than what was filled by
+        nobody but us, and the outbox has the rest.
         """
         log.warning("refilling Redis from PostgreSQL", group=self._group)
-        self._sink.forget()
+        marks = {mark.partition: mark.next for mark in self._marks(None)}
+        token = self._sink.forget(marks)
         with translated():
             keys = refill(self._connection(), self._sink.client, self._plan)
-        self._sink.restore({mark.partition: mark.next for mark in self._marks(None)})
+        self._sink.restore(marks, token)
         log.info("Redis refilled", group=self._group, keys=keys)
         return keys
 

@@ -186,7 +186,7 @@ class EventConsumer:
         applied = self._redis.apply(written.calls)
         if applied.verdict == "behind":
             self._cache.level(span.partition for span in spans)
-        if applied.refused:
+        elif applied.refused:
             metrics.refused_keys.inc(len(applied.refused))
             self._cache.repair(applied.refused)
 

@@ -7,6 +7,8 @@
 --
 -- KEYS[1] watermark hash   ARGV: topic:partition, from offset, next offset, chunk, chunks, payload
 -- Answers {"applied"|"duplicate"|"behind", watermark, refused key ...}; "behind": chunks before this one are missing.
+-- Refused keys are those of this call and of any before it that nobody has refilled yet: they are kept in a set, for the
+-- answer that names one may be lost, and a repeated call is a duplicate that refuses nothing.
 
 local function standing(hash, field)
   local mark = server.call('HGET', hash, field)
@@ -56,24 +58,29 @@ local function add_boards(boards, refused)
   end
 end
 
+local function answer(hash, verdict, mark)
+  local words = {verdict, mark}
+  for _, key in ipairs(server.call('SMEMBERS', hash .. ':refused')) do words[#words + 1] = key end
+  return words
+end
+
 local function apply(keys, args)
   local hash, field = keys[1], args[1]
   local from, next_offset, chunk, chunks = tonumber(args[2]), tonumber(args[3]), tonumber(args[4]), tonumber(args[5])
   local offset, done = standing(hash, field)
   if offset and (offset >= next_offset or (offset == from and done > chunk)) then
-    return {'duplicate', offset .. ':' .. done}
+    return answer(hash, 'duplicate', offset .. ':' .. done)
   end
   if offset ~= from or done ~= chunk then
-    return {'behind', offset and (offset .. ':' .. done) or ''}
+    return answer(hash, 'behind', offset and (offset .. ':' .. done) or '')
   end
   local mark = chunk + 1 == chunks and (args[3] .. ':0') or (args[2] .. ':' .. (chunk + 1))
+  local refused, deltas = {}, cjson.decode(args[6])
   server.call('HSET', hash, field, mark)
-  local refused, answer = {}, {'applied', mark}
-  local deltas = cjson.decode(args[6])
   if deltas.stats then add_stats(deltas.stats, refused) end
   if deltas.boards then add_boards(deltas.boards, refused) end
-  for key in pairs(refused) do answer[#answer + 1] = key end
-  return answer
+  for key in pairs(refused) do server.call('SADD', hash .. ':refused', key) end
+  return answer(hash, 'applied', mark)
 end
 
 server.register_function('gamemetrics_apply', apply)

@@ -4,11 +4,12 @@ Client retries are off: the library's own retry would send a command again after
 be repeated is the function's doing (sinks/apply.lua), and when to repeat it is the consumer's decision.
 """
 
-from collections.abc import Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -34,7 +35,7 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of a call; `refused` names keys of a wrong type, whose increments did not go in."""
+    """What became of a call; `refused` names keys of a wrong type that lack increments, by this call or one before."""
 
     verdict: Literal["applied", "duplicate", "behind"]
     refused: tuple[str, ...] = ()
@@ -78,6 +79,7 @@ class RedisSink:
         self._client = connect(settings)
         self._topic = settings.kafka_topic
         self._key = watermark_key(group_id)
+        self._refused = f"{self._key}:refused"  # as apply.lua names it
 
     @property
     def client(self) -> "redis.Redis":
@@ -107,25 +109,55 @@ class RedisSink:
         for name, mark in stored.items():
             topic, _, partition = name.decode().rpartition(":")
             offset, _, done = mark.decode().partition(":")
-            if topic == self._topic:
+            if topic == self._topic and offset.isdigit():
                 standings[int(partition)] = Standing(int(offset), int(done))
         return standings
 
     def start(self, partition: int, offset: int) -> None:
         """Set the watermark of a partition that nothing was applied of; one that stands already is left alone."""
         with translated():
-            self._client.hsetnx(self._key, f"{self._topic}:{partition}", f"{offset}:0")
+            self._client.hsetnx(self._key, self._field(partition), f"{offset}:0")
 
-    def forget(self) -> None:
-        """Drop all watermarks of the group: until they are set again every call is answered `behind`."""
+    def forget(self, partitions: Iterable[int]) -> bytes:
+        """Replace all watermarks by a token, which `restore` asks for: until then every call is answered `behind`.
+
+        A token and not nothing, so that `start` cannot set a watermark on counters that are being refilled.
+        """
+        token = f"refilling:{uuid.uuid4()}".encode()
+        fields: dict[Any, Any] = {self._field(partition): token for partition in partitions}
+        with translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.delete(self._key, self._refused)
+            if fields:
+                pipe.hset(self._key, mapping=fields)
+            pipe.execute()
+        return token
+
+    def restore(self, offsets: dict[int, int], token: bytes) -> None:
+        """Set the watermarks after the counters were filled from PostgreSQL as of these offsets.
+
+        Raises UnavailableError where another refill began since the token was given: its counters are not these.
+        """
+        if not offsets:
+            return
+        fields = [self._field(partition) for partition in offsets]
+        with translated(), self._client.pipeline(transaction=True) as pipe:
+            pipe.watch(self._key)  # type: ignore[no-untyped-call]
+            if set(pipe.hmget(self._key, fields)) != {token}:
+                raise UnavailableError("Redis: the counters are being refilled by another consumer")
+            pipe.multi()
+            pipe.hset(self._key, mapping={self._field(p): f"{offset}:0" for p, offset in offsets.items()})
+            pipe.execute()
+
+    def refused(self) -> frozenset[str]:
+        """Return the keys that refused an increment and were not refilled since."""
         with translated():
-            self._client.delete(self._key)
+            members: set[bytes] = self._client.smembers(self._refused)  # type: ignore[assignment]  # responses stay bytes
+        return frozenset(key.decode() for key in members)
 
-    def restore(self, offsets: dict[int, int]) -> None:
-        """Set the watermarks after the counters were filled from PostgreSQL as of these offsets."""
-        if offsets:
-            with translated():
-                self._client.hset(self._key, mapping={f"{self._topic}:{p}": f"{o}:0" for p, o in offsets.items()})
+    def mended(self, key: str) -> None:
+        """Note that a refused key was refilled."""
+        with translated():
+            self._client.srem(self._refused, key)
 
     def apply(self, calls: Sequence[Call]) -> Applied:
         """Apply calls in order until one is `behind`. Raises UnavailableError: the same calls may be sent again."""
@@ -141,8 +173,14 @@ class RedisSink:
         return Applied(verdict, tuple(refused))
 
     def _call(self, call: Call) -> list[bytes]:
-        field = f"{self._topic}:{call.partition}"
-        arguments = (field, call.from_offset, call.next_offset, call.chunk, call.chunks, call.payload)
+        arguments = (
+            self._field(call.partition),
+            call.from_offset,
+            call.next_offset,
+            call.chunk,
+            call.chunks,
+            call.payload,
+        )
         with translated():
             try:
                 answer: list[bytes] = self._client.fcall(FUNCTION, 1, self._key, *arguments)
@@ -153,3 +191,7 @@ class RedisSink:
                 self._client.function_load(_LIBRARY.read_text(), replace=True)
                 answer = self._client.fcall(FUNCTION, 1, self._key, *arguments)
         return answer
+
+    def _field(self, partition: int) -> str:
+        """Name a partition's watermark in the hash."""
+        return f"{self._topic}:{partition}"

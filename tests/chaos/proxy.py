@@ -1,0 +1,140 @@
+"""A TCP proxy that breaks the wire where a test says: an answer that never comes, half a request, a delay, a reset."""
+
+import contextlib
+import socket
+import struct
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Literal, Self
+
+HOST = "127.0.0.1"
+Fault = Literal["lose the answer", "cut the request", "delay the answer"]
+DELAY_SECONDS = 2.0
+
+
+@dataclass(slots=True)
+class Rule:
+    """What to do to the next requests that match."""
+
+    fault: Fault
+    matches: Callable[[bytes], bool]
+    left: int
+    met: int = 0
+
+
+@dataclass(slots=True)
+class Pair:
+    """A client's connection and the one made for it."""
+
+    client: socket.socket
+    server: socket.socket
+    deaf: bool = False
+    late: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def reset(self) -> None:
+        """Close both ends as a crashed host does: RST, no FIN."""
+        for end in (self.client, self.server):
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+
+
+class Proxy:
+    """Stands between clients and one server on loopback."""
+
+    def __init__(self, server_port: int, *, kafka: bool = False) -> None:
+        self._server_port = server_port
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._names = (_advertised(server_port), _advertised(self.port)) if kafka else None
+        self._rules: list[Rule] = []
+        self._pairs: list[Pair] = []
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._start(self._accept)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._closed.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.reset()
+
+    def rule(self, fault: Fault, matches: bytes | Callable[[bytes], bool], times: int = 1) -> Rule:
+        """Break the next `times` requests that hold these bytes, or of which the function says so."""
+        found = matches if callable(matches) else lambda request, pattern=matches: pattern in request
+        rule = Rule(fault, found, times)
+        with self._lock:
+            self._rules.append(rule)
+        return rule
+
+    def reset(self) -> int:
+        """Reset every connection; returns how many there were."""
+        with self._lock:
+            pairs, self._pairs = self._pairs, []
+        for pair in pairs:
+            pair.reset()
+        return len(pairs)
+
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        threading.Thread(target=work, args=arguments, daemon=True).start()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                client, _ = self._listener.accept()
+                server = socket.create_connection((HOST, self._server_port), timeout=5)
+            except OSError:
+                continue
+            server.settimeout(None)
+            for end in (client, server):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = Pair(client, server)
+            with self._lock:
+                self._pairs.append(pair)
+            self._start(self._requests, pair)
+            self._start(self._answers, pair)
+
+    def _requests(self, pair: Pair) -> None:
+        with contextlib.suppress(OSError):
+            while data := pair.client.recv(1 << 16):
+                rule = self._met(data)
+                if rule is not None and rule.fault == "cut the request":
+                    pair.server.sendall(data[: len(data) // 2])
+                    break
+                if rule is not None:
+                    pair.deaf, pair.late = rule.fault == "lose the answer", rule.fault == "delay the answer"
+                pair.server.sendall(data)
+        pair.reset()
+
+    def _answers(self, pair: Pair) -> None:
+        with contextlib.suppress(OSError):
+            while data := pair.server.recv(1 << 16):
+                if pair.deaf:
+                    break
+                if pair.late:
+                    self._closed.wait(DELAY_SECONDS)
+                    pair.late = False
+                pair.client.sendall(data if self._names is None else data.replace(*self._names))
+        pair.reset()
+
+    def _met(self, request: bytes) -> Rule | None:
+        with self._lock:
+            for rule in self._rules:
+                if rule.left and rule.matches(request):
+                    rule.left -= 1
+                    rule.met += 1
+                    return rule
+        return None
+
+
+def _advertised(port: int) -> bytes:
+    """How a broker's address stands in Kafka's answers: clients are led back to the proxy by its own."""
+    return HOST.encode() + struct.pack(">i", port)
