@@ -1,0 +1,150 @@
+"""A real Prometheus scrapes the real pipeline: every dashboard's query has data under load, and an alert fires."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from scripts.write_rules import SOURCE
+from tests.deploy.test_monitoring import DASHBOARDS, queries
+from tests.deploy.tools import ROOT, program
+from tests.edges import EdgeUnderTest, free_port, running_edge
+from tests.place import Place
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.real
+
+SAMPLE_SECONDS: Final = 300
+TABLE: Final = ROOT / "build" / "prometheus-queries.md"
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """A running Prometheus."""
+
+    port: int
+
+    def ask(self, path: str, **parameters: str) -> Any:
+        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            return json.load(answer)["data"]
+
+    def samples(self, query: str) -> list[Any]:
+        return list(self.ask("query", query=query)["result"])
+
+    def firing(self) -> set[str]:
+        alerts = self.ask("alerts")["alerts"]
+        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
+
+
+@contextmanager
+def process(*command: str, environment: dict[str, str], log: Path) -> Iterator[None]:
+    with log.open("w", encoding="utf-8") as stream:
+        started = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
+        try:
+            yield
+        finally:
+            started.send_signal(signal.SIGTERM)
+            started.wait(60)
+
+
+@contextmanager
+def prometheus(directory: Path, targets: dict[str, int]) -> Iterator[Prometheus]:
+    """Run Prometheus on the rules, with every interval of theirs a second and every patience five."""
+    rules = SOURCE.read_text(encoding="utf-8")
+    for slow in ("interval: 15s", "interval: 30s"):
+        rules = rules.replace(slow, "interval: 1s")
+    for patience in ("for: 1m", "for: 2m", "for: 5m"):
+        rules = rules.replace(patience, "for: 5s")
+    (directory / "pipeline.rules.yaml").write_text(rules, encoding="utf-8")
+    jobs = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in targets.items()]
+    configuration = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["pipeline.rules.yaml"],
+        "scrape_configs": jobs,
+    }
+    (directory / "prometheus.yml").write_text(json.dumps(configuration), encoding="utf-8")
+    port = free_port()
+    command = [
+        program("prometheus"), f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}",
+    ]  # fmt: skip
+    with process(*command, environment=dict(os.environ), log=directory / "prometheus.log"):
+        running = Prometheus(port)
+        eventually(lambda: _up(running, len(targets)), timeout=30)
+        yield running
+
+
+@contextmanager
+def load(place: Place, edge: EdgeUnderTest, directory: Path) -> Iterator[None]:
+    """Send 500 events a second, in posts of 20, with some reads and some bad records among them."""
+    command = [
+        sys.executable, "-m", "pipeline", "load", str(500 * SAMPLE_SECONDS), "--rate", "500", "--batch", "20",
+        "--players", "50", "--url", f"http://127.0.0.1:{edge.port}",
+    ]  # fmt: skip
+    with process(*command, environment=place.environment(), log=directory / "load.log"):
+        yield
+
+
+@pytest.mark.timeout(600)
+def test_every_query_has_data_under_load_and_a_lost_redis_is_an_alert(place: Place, tmp_path: Path) -> None:
+    metrics = free_port()
+    consumer = [sys.executable, "-m", "pipeline", "consume", "all"]
+    environment = {**place.environment(), "METRICS_PORT": str(metrics)}
+    with (
+        running_edge(place) as edge,
+        process(*consumer, environment=environment, log=tmp_path / "consumer.log"),
+        prometheus(tmp_path, {"event-ingestion": edge.metrics_port, "event-consumer": metrics}) as watcher,
+        load(place, edge, tmp_path),
+    ):
+        wanted = [(board.stem, title, query) for board in DASHBOARDS for title, query in queries(board)]
+        seen: dict[str, list[Any]] = {}
+
+        def all_seen() -> bool:
+            place.produce([b"no event"])
+            edge.get("/api/v1/leaderboards/game-1?period=alltime")
+            edge.get("/api/v1/players/player-1/stats")
+            for _, _, query in wanted:
+                if not seen.get(query):
+                    seen[query] = [one for one in watcher.samples(query) if one["value"][1] != "NaN"]
+            return all(seen.get(query) for _, _, query in wanted)
+
+        try:
+            eventually(all_seen, timeout=120, interval=1)
+        except AssertionError:
+            pytest.fail(f"no data for {[(board, title) for board, title, query in wanted if not seen.get(query)]}")
+        finally:
+            _write_table(wanted, seen)
+        assert watcher.firing() <= {"PipelineDeadLetters"}, "nothing else is wrong yet"
+        place.stack.valkey.stop()
+        eventually(lambda: "PipelineSinkAway" in watcher.firing(), timeout=60)
+        place.stack.valkey.start()
+        eventually(lambda: "PipelineSinkAway" not in watcher.firing(), timeout=60)
+
+
+def _up(running: Prometheus, count: int) -> bool:
+    try:
+        return len(running.samples("up == 1")) == count
+    except OSError:
+        return False
+
+
+def _write_table(wanted: list[tuple[str, str, str]], seen: dict[str, list[Any]]) -> None:
+    """Keep what was seen, for docs/monitoring.md."""
+    lines = ["| Dashboard | Panel | Query | Series | First value |", "|---|---|---|---|---|"]
+    for board, title, query in wanted:
+        found = seen.get(query) or []
+        value = found[0]["value"][1] if found else "-"
+        lines.append(f"| {board} | {title} | `{query.replace('|', chr(92) + '|')}` | {len(found)} | {value[:8]} |")
+    TABLE.parent.mkdir(exist_ok=True)
+    TABLE.write_text("\n".join(lines) + "\n", encoding="utf-8")
