@@ -11,6 +11,7 @@ from pipeline.operations import commands
 from pipeline.operations.dlq_commands import dlq
 from pipeline.operations.keys import keys
 from pipeline.operations.load_command import load
+from pipeline.operations.run_command import run
 from pipeline.operations.verify_command import verify
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -18,6 +19,7 @@ app.add_typer(local, name="local")
 app.add_typer(keys, name="keys")
 app.add_typer(commands.cache, name="cache")
 app.add_typer(dlq, name="dlq")
+app.command()(run)
 app.command()(serve)
 app.command()(commands.migrate)
 app.command()(commands.consume)

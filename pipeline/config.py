@@ -67,18 +67,17 @@ class Settings(BaseSettings):
     scoring_file: Path | None = None
 
 
-def load_settings(fallback: Mapping[str, str] | None = None) -> Settings:
-    """Read the environment, and `fallback` for variables that it lacks.
+def load_settings(known: Mapping[str, str] | None = None) -> Settings:
+    """Read the environment; `known` are variables whose values stand in for it.
 
     Raises ConfigurationError with one line per wrong variable; values are not repeated.
     """
     secrets = os.environ.get("SECRETS_DIR") or None
     if secrets is not None and not Path(secrets).is_dir():
         raise ConfigurationError(f"SECRETS_DIR: {secrets} is no directory")
+    given: dict[str, Any] = {name.lower(): value for name, value in (known or {}).items()}
     try:
-        lacking = {name.lower(): value for name, value in (fallback or {}).items() if not os.environ.get(name)}
-        given: dict[str, Any] = {"_secrets_dir": secrets, **lacking}
-        return Settings(**given)
+        return Settings(**{"_secrets_dir": secrets, **given})
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, one['loc'])).upper()}: {one['msg']}" for one in error.errors(include_input=False)]
         raise ConfigurationError("\n".join(lines)) from error

@@ -29,12 +29,8 @@ def operator_settings() -> Settings:
     if stack is None:
         return load_settings()
     sys.stderr.write(f"gamemetrics: working on the servers of this checkout ({stack.directory})\n")
-    return load_settings(stack_environment(stack))
-
-
-def stack_environment(stack: "Stack") -> dict[str, str]:
-    """Return the environment of the stack, with the ports of a `gamemetrics run` that is under way on it."""
-    return {**stack.environment(), **_running_ports(stack.directory)}
+    found = {**stack.environment(), **_running_ports(stack.directory)}
+    return load_settings({name: value for name, value in found.items() if not os.environ.get(name)})
 
 
 def running_stack() -> "Stack | None":
