@@ -18,6 +18,7 @@ sink_up = Gauge("pipeline_sink_up", "1 while the last attempt on a sink succeede
 flights = Gauge("pipeline_flights", "Epochs between poll and commit")
 position = Gauge("pipeline_watermark_offset", "Next offset to write, in PostgreSQL", ["partition"])
 lag = Gauge("pipeline_lag_records", "Records between the watermark and the end of the log", ["partition"])
+log_end = Gauge("pipeline_log_end_offset", "End of the log, as Kafka tells it", ["partition"])
 lag_seconds = Gauge("pipeline_lag_seconds", "Age of the newest record in both sinks; 0 without lag", ["partition"])
 outbox_rows = Gauge("pipeline_outbox_rows", "Calls that Redis has not been seen to have applied yet")
 partition_days = Gauge("pipeline_partition_days_left", "Days ahead for which the ledger has partitions", ["ledger"])

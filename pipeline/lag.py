@@ -69,6 +69,7 @@ class LagMeter:
         """Publish the lag of each partition."""
         for partition, end in ends(sorted(self._written)).items():
             behind = max(0, end - self._written[partition])
+            metrics.log_end.labels(partition).set(end)
             metrics.lag.labels(partition).set(behind)
             if behind == 0:
                 metrics.lag_seconds.labels(partition).set(0)
@@ -87,6 +88,6 @@ def ages(records: Records, partitions: int) -> Ages:
 
 
 def _forget(partition: int) -> None:
-    for gauge in (metrics.position, metrics.lag, metrics.lag_seconds):
+    for gauge in (metrics.position, metrics.log_end, metrics.lag, metrics.lag_seconds):
         with contextlib.suppress(KeyError):  # a partition that was never measured
             gauge.remove(partition)
