@@ -1,10 +1,14 @@
 """The producer: events to Kafka, and their acknowledgements back to the event loop.
 
 An event is acknowledged when every in-sync replica has it (acks=all, idempotent). Everything happens on the loop's own
-thread, in turns a millisecond apart: a turn hands librdkafka what has gathered since the last, in one burst, and takes
-the delivery reports. A thread of its own, blocked in poll(), would have to win the interpreter lock from the loop for
-each report; and events handed over one by one wake librdkafka's thread one by one, and leave in smaller batches. Either
-cost more CPU than all else that the edge does for an event.
+thread, in turns: a turn hands librdkafka what has gathered, in one burst, and takes the delivery reports. A thread of
+its own, blocked in poll(), would have to win the interpreter lock from the loop for each report, which cost more CPU
+than all else that the edge does for an event.
+
+One burst is in flight at a time, and the next gathers meanwhile: so bursts fit the broker's pace by themselves, and a
+quiet edge sends at once. librdkafka would have it no other way: an idempotent producer with five messages of a
+partition in flight sends no more of it, and while some wait past linger.ms its thread polls without pause (seen: half
+a core, taken from the broker). Hence linger.ms is long, and flush() says when a burst is whole.
 """
 
 import asyncio
@@ -22,7 +26,9 @@ from pipeline.errors import ConfigurationError
 
 DELIVERY_TIMEOUT_MS: Final = 4_000
 """How long Kafka may take to confirm an event before its sender is told that nobody knows (503, within 5 s)."""
-_TURN_S: Final = 0.001
+_WAIT_S: Final = 0.001
+_HOLD_S: Final = 0.25
+"""How long a burst may be held back by one that the broker does not confirm; part of the 5 s in which a 503 comes."""
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 2.0
 _REFUSED_CREDENTIALS: Final = frozenset(
@@ -64,6 +70,8 @@ class Ingest:
             logger=logging.getLogger("librdkafka"),
         )
         self._gathered: list[tuple[Record, Settled]] = []
+        self._held = 0
+        self._since = 0.0
         self._armed = False
         self._loop = asyncio.get_running_loop()
         self._probing: asyncio.Task[None] | None = None
@@ -83,6 +91,8 @@ class Ingest:
 
     def publish(self, record: Record, settled: Settled) -> None:
         """Send one record; `settled` is called later, once."""
+        if not self._gathered:
+            self._since = time.monotonic()
         self._gathered.append((record, settled))
         if not self._armed:
             self._armed = True
@@ -103,7 +113,22 @@ class Ingest:
         return self.in_flight()
 
     def _turn(self) -> None:
-        """Hand over what has gathered, take what was delivered; again in a millisecond while anything is in flight."""
+        """Hand over what has gathered, take what was delivered; again while anything is in flight."""
+        gathered = len(self._gathered)
+        idle = gathered == self._held
+        if gathered and (not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
+            self._hand_over()
+            self._held = 0
+            self._producer.flush(_WAIT_S)
+        else:
+            self._held = gathered
+            # With nothing new from clients, wait for a report here: it is seen at once, and meanwhile requests gather.
+            self._producer.poll(_WAIT_S if idle else 0)
+        self._armed = bool(self._gathered) or len(self._producer) > 0
+        if self._armed:
+            self._loop.call_soon(self._turn)
+
+    def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
         produce, topic = self._producer.produce, self._topic
         for record, settled in gathered:
@@ -111,10 +136,6 @@ class Ingest:
                 produce(topic, record.value, record.key, -1, settled, headers=record.headers)
             except BufferError:
                 settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
-        self._producer.poll(0)
-        self._armed = bool(self._gathered) or len(self._producer) > 0
-        if self._armed:
-            self._loop.call_later(_TURN_S, self._turn)
 
     async def _keep_probing(self) -> None:
         while True:
@@ -178,7 +199,7 @@ def _delivery(max_in_flight_bytes: int) -> dict[str, Any]:
         "enable.idempotence": True,
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
         "retry.backoff.ms": 50,
-        "linger.ms": 0.2,  # as long as a burst takes to hand over
+        "linger.ms": 5,  # flush() ends the wait
         "compression.type": "lz4",
         # Java's default, so that every producer agrees on a player's partition.
         "partitioner": "murmur2_random",

@@ -31,7 +31,7 @@ _log = structlog.get_logger("limits")
 class Account:
     """One caller's limits, and what is left of its lease."""
 
-    __slots__ = ("_bytes", "_events", "_left", "_lock", "_refused", "_remaining", "_share", "_until", "name")
+    __slots__ = ("_bytes", "_events", "_left", "_lines", "_lock", "_refused", "_remaining", "_share", "_until", "name")
 
     def __init__(self, name: str, events: float, size: float, now: float) -> None:
         self.name = name
@@ -41,6 +41,7 @@ class Account:
         self._until = now
         self._share = 0.0
         self._remaining = max(1.0, events)
+        self._lines = b""
         self._refused = (0.0, 0)  # until when, and from how many events on
         self._lock = asyncio.Lock()
 
@@ -69,8 +70,10 @@ class Account:
         ]
 
     def header_lines(self) -> bytes:
-        """Return the same, encoded."""
-        return "".join(f"{name}: {value}\r\n" for name, value in self.headers()).encode("ascii")
+        """Return the same, encoded, as of the last lease: within one, what is left changes by less than that."""
+        if not self._lines:
+            self._lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers()).encode("ascii")
+        return self._lines
 
     def refusal(self, wait: float) -> Refusal:
         """Return the 429 for what must wait so long."""
@@ -88,6 +91,7 @@ class Account:
             passes, granted, wait, left = await ask(self, [events, size], wants)
             now = time.monotonic()
             self._remaining = left
+            self._lines = b""
             if not passes:
                 self._refused = (now + wait, events)
                 raise self.refusal(wait)
