@@ -1,24 +1,35 @@
 """A PostgreSQL connection as the sinks use it: opened when needed, translated errors, nothing planned by surprise."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 
 from pipeline.config import Settings
-from pipeline.errors import UnavailableError
+from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
 
 # The pipeline joins a sorted batch to a keyed table, and must go through the key however little the planner knows of
 # either; the other plans read the whole table. JIT costs more than any of these statements.
 _PLANNER = "-c enable_hashjoin=off -c enable_mergejoin=off -c jit=off -c timezone=UTC"
+# A consumer that is frozen, or whose host has vanished, must not keep its peers from the rows and locks it holds: the
+# server ends a transaction that stands still, and notices a dead peer itself (its own default is two hours).
+_FROZEN = (
+    " -c idle_in_transaction_session_timeout=60s"
+    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+
+_WRONG_ACCOUNT: Final = ("authentication failed", "no pg_hba.conf entry", "no password supplied")
+_WRONG_DATABASE: Final = re.compile(r'FATAL:  (database|role) ".*" does not exist')
 
 
 def connect(settings: Settings, application: str) -> psycopg.Connection:
-    """Open a connection in autocommit mode. Raises UnavailableError.
+    """Open a connection in autocommit mode. Raises UnavailableError, and ConfigurationError where it is turned away.
 
     Keepalives notice a vanished server within half a minute; a server that is only slow is waited for.
     """
-    with translated():
+    try:
         return psycopg.connect(
             host=settings.db_host,
             port=settings.db_port,
@@ -27,13 +38,15 @@ def connect(settings: Settings, application: str) -> psycopg.Connection:
             password=settings.db_password.get_secret_value(),
             sslmode=settings.db_sslmode,
             application_name=application,
-            options=_PLANNER,
+            options=_PLANNER + _FROZEN,
             connect_timeout=5,
             keepalives_idle=10,
             keepalives_interval=5,
             keepalives_count=3,
             autocommit=True,
         )
+    except psycopg.Error as error:
+        raise _turned_away(error) from error
 
 
 @contextmanager
@@ -47,4 +60,18 @@ def translated() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise UnavailableError(f"PostgreSQL: {type(error).__name__}: {str(error).strip()}") from error
+        raise _unavailable(error) from error
+
+
+def _turned_away(error: psycopg.Error) -> PipelineError:
+    """Tell a refusal that no waiting mends; libpq gives no SQLSTATE before a connection stands, so by its text."""
+    said = str(error)
+    if any(refusal in said for refusal in _WRONG_ACCOUNT):
+        return ConfigurationError(f"DB_USER, DB_PASSWORD: {said.strip()}")
+    if _WRONG_DATABASE.search(said):
+        return ConfigurationError(f"DB_NAME: {said.strip()}")
+    return _unavailable(error)
+
+
+def _unavailable(error: psycopg.Error) -> UnavailableError:
+    return UnavailableError(f"PostgreSQL: {type(error).__name__}: {str(error).strip()}")

@@ -1,0 +1,99 @@
+"""A wrong configuration stops the start and names the variable; a server that is away is waited for."""
+
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline.consumer import EventConsumer
+from pipeline.errors import ConfigurationError
+from pipeline.roles import ROLES
+from tests.consuming import consume_all, settings_of
+from tests.events import encoded
+from tests.place import Place
+
+pytestmark = pytest.mark.real
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def start(place: Place, **changes: Any) -> None:
+    EventConsumer(settings_of(place, **changes), ROLES["all"]).run()
+
+
+def test_a_wrong_kafka_password_is_an_authentication_that_failed(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match=r"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed"):
+        start(place, kafka_password=SecretStr("wrong"))
+
+
+def test_a_missing_topic_is_named(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match=r"KAFKA_TOPIC: 'test\.missing'"):
+        start(place, kafka_topic="test.missing")
+
+
+def test_a_topic_of_others_is_refused_by_the_account(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match=r"KAFKA_(USERNAME|TOPIC)"):
+        start(place, kafka_topic="payments")
+
+
+def test_a_wrong_database_password_is_named(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match=r"DB_USER, DB_PASSWORD"):
+        start(place, db_password=SecretStr("wrong"))
+
+
+def test_a_missing_database_is_named(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match=r"DB_NAME: .*nowhere"):
+        start(place, db_name="nowhere")
+
+
+def test_a_wrong_redis_password_is_named(place: Place) -> None:
+    with pytest.raises(ConfigurationError, match=r"REDIS_PASSWORD"):
+        start(place, redis_password=SecretStr("wrong"))
+
+
+def test_an_evicting_redis_is_refused(place: Place) -> None:
+    with place.redis() as redis:
+        redis.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            with pytest.raises(ConfigurationError, match=r"maxmemory-policy is allkeys-lru"):
+                start(place)
+        finally:
+            redis.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_schema_that_is_behind_or_ahead_is_refused(place: Place) -> None:
+    with place.pg() as connection:
+        connection.execute("INSERT INTO schema_migrations (version, name) VALUES (9999, 'future')")
+        with pytest.raises(ConfigurationError, match=r"DB_NAME: the schema of .* is ahead: it has 9999"):
+            start(place)
+        connection.execute("DELETE FROM schema_migrations WHERE version IN (1, 9999)")
+        with pytest.raises(ConfigurationError, match=r"is behind: it lacks 0001; run gamemetrics migrate"):
+            start(place)
+
+
+def test_a_database_that_is_away_at_the_start_is_waited_for(place: Place) -> None:
+    place.produce([encoded()])
+    place.stack.postgres.stop()
+    try:
+        done = subprocess.Popen(
+            [sys.executable, "-m", "pipeline", "consume"],
+            env=place.environment() | {"METRICS_PORT": str(free_port())},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert done.stderr is not None
+        line = next(line for line in done.stderr if "waiting" in line)
+        assert "PostgreSQL" in line
+    finally:
+        place.stack.postgres.start()
+    done.terminate()
+    done.communicate(timeout=60)
+    assert done.returncode == 0
+    consume_all(place)
