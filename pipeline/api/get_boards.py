@@ -143,11 +143,9 @@ def _period(asked: Mapping[str, str]) -> str:
     if period not in {"alltime", "daily", "weekly"}:
         raise Refusal(400, "period: must be alltime, daily or weekly")
     text = asked.get("date")
-    if period == "alltime":
-        if text is not None:
-            raise Refusal(400, "date: the board of all time has none")
-        return period
     day = _date(text) if text is not None else datetime.now(UTC).date()
+    if period == "alltime":
+        return period
     if period == "daily":
         return f"daily:{day.isoformat()}"
     year, week, _ = day.isocalendar()

@@ -73,7 +73,6 @@ def _write_paths() -> dict[str, Any]:
             "type": "array",
             "items": {"$ref": "#/components/schemas/Event"},
             "minItems": 1,
-            "maxItems": MAX_EVENTS,
         },
         "example": [EXAMPLE_EVENT],
     }
@@ -217,6 +216,7 @@ def _event() -> dict[str, Any]:
         "required": ["event_type", "player_id", "game_id"],
         "additionalProperties": False,
         "dependentRequired": {"event_id": ["timestamp"]},
+        "allOf": [_scored(event_type, rule) for event_type, rule in event.load_scoring().items()],
         "properties": {
             "event_type": {"type": "string", "pattern": event.EVENT_TYPE_PATTERN, "examples": ["player_score"]},
             "player_id": {**identifier, "examples": ["player-test-001"]},
@@ -241,6 +241,17 @@ def _event() -> dict[str, Any]:
             },
         },
     }
+
+
+def _scored(event_type: str, rule: event.ScoreRule) -> dict[str, Any]:
+    """Say what data must hold for one type that scores."""
+    score = {"type": "integer", "minimum": -event.MAX_SCORE, "maximum": event.MAX_SCORE}
+    data: dict[str, Any] = {"properties": {rule.field: score}}
+    then: dict[str, Any] = {"properties": {"data": data}}
+    if rule.default is None:
+        data["required"] = [rule.field]
+        then["required"] = ["data"]
+    return {"if": {"properties": {"event_type": {"const": event_type}}}, "then": then}
 
 
 def _accepted() -> dict[str, Any]:

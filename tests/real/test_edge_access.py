@@ -251,7 +251,7 @@ def test_unknown_players_boards_and_bad_parameters(edge: EdgeUnderTest) -> None:
         ("period=hourly", "period"),
         ("period=daily&date=2024-13-01", "date"),
         ("period=daily&date=20240101", "date"),
-        ("date=2024-01-01", "date"),
+        ("date=today", "date"),
         ("colour=red", "colour"),
         ("limit=%FF", "query"),
     ):
