@@ -1,0 +1,109 @@
+"""`python -m bench`: measures this machine, prints a table, and keeps the figures and pictures under bench/results."""
+
+import importlib.util
+import sys
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from bench import regression, report
+from bench.course import Course, run
+from bench.findings import RESULTS, SMALL, Findings, save
+from bench.table import deployment_lines, lines
+from bench.truth import WrongSumsError
+
+_FULL = Course(1_000_000, fresh_seconds=20, guide_events=5_000)
+_QUICK = Course(100_000, fresh_seconds=4, guide_events=1_000)
+_CHECK = Course(300_000)
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def say(what: str) -> None:
+    """Tell how far the run is, on standard error."""
+    sys.stderr.write(f"bench: {what}\n")
+
+
+@app.command()
+def bench(  # noqa: PLR0913 - one per option
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="100,000 events, in under a minute.")] = False,
+    flat: Annotated[bool, typer.Option("--flat", help="Also into a database that is full already.")] = False,
+    flat_events: Annotated[int, typer.Option(help="How full: events; a tenth as many players.")] = 50_000_000,
+    scale: Annotated[bool, typer.Option("--scale", help="Also CPU with one process and with three.")] = False,
+    chaos: Annotated[bool, typer.Option("--chaos", help="Also with the consumer killed at random.")] = False,
+    kills: Annotated[int, typer.Option(help="How often.")] = 3,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Also over the batch variables.")] = False,
+    events: Annotated[int, typer.Option(help="Events of the main run; 0: 1,000,000.")] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare CPU, as a ratio to the limit's, with the recorded ratio.")
+    ] = False,
+    record: Annotated[bool, typer.Option("--record", help="Record that ratio.")] = False,
+    write_report: Annotated[
+        bool, typer.Option("--report", help="Only write the kept results into docs/performance.md.")
+    ] = False,
+) -> None:
+    """Measure the whole job: rate, CPU, memory, the servers' limit, freshness, and the guide's way beside it.
+
+    The sums are verified first: where they are off no rate is printed, and the exit code is 1. A part that is asked
+    for by an option is measured in place of freshness and the guide's way, and kept in a file of its own.
+    """
+    if write_report:
+        typer.echo(f"docs/performance.md: {', '.join(report.write())}")
+        return
+    if check or record:
+        _check(_measure(_CHECK), record=record)
+        return
+    parts = [name for name, asked in (("flat", flat), ("scale", scale), ("chaos", chaos), ("sweep", sweep)) if asked]
+    course = _QUICK if quick else _FULL
+    if parts:
+        course = Course(
+            course.events, limit=False, flat_events=flat_events if flat else 0, scale=scale,
+            kills=kills if chaos else 0, sweep=sweep,
+        )  # fmt: skip
+    if events:
+        course = replace(course, events=events)
+    _keep("-".join([*parts, *(["quick"] if quick else [])]) or "full", _measure(course))
+
+
+def _measure(course: Course) -> Findings:
+    try:
+        return run(course, say)
+    except WrongSumsError as error:
+        sys.stderr.write(f"bench: the sums are off, so there is no rate: {error}\n")
+        raise typer.Exit(1) from error
+
+
+def _keep(name: str, findings: Findings) -> None:
+    directory = RESULTS if findings.throughput.events >= _FULL.events else SMALL
+    verdict = "✓ every sum is the generator's, and verify is content"
+    typer.echo("\n".join([*lines(findings), *deployment_lines(findings), "", verdict]))
+    typer.echo(f"kept: {save(name, findings, directory)}")
+    if importlib.util.find_spec("matplotlib") is None:
+        typer.echo("no pictures: pip install 'gamemetrics[bench]'")
+        return
+    from bench.plots import draw  # noqa: PLC0415 - an optional extra
+
+    for path in draw(findings, directory):
+        typer.echo(f"drawn: {path}")
+
+
+def _check(findings: Findings, *, record: bool) -> None:
+    ratio = regression.cpu_ratio(findings)
+    if record:
+        typer.echo(f"recorded: CPU {regression.record(findings).cpu_ratio:.2f} times the limit's")
+        return
+    known = regression.recorded()
+    if known is None:
+        typer.echo("nothing is recorded yet: run with --record first")
+        raise typer.Exit(2)
+    bound = known.cpu_ratio * regression.TOLERANCE
+    typer.echo(f"CPU {ratio:.2f} times the limit's; recorded {known.cpu_ratio:.2f}, tolerated up to {bound:.2f}")
+    if regression.worse(findings, known):
+        raise typer.Exit(1)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,127 @@
+"""Flatness: the same job into a database that has been running for a quarter of a year.
+
+The past is made in the database itself (going through Kafka would take the night): day partitions, their events in
+ten passes a day as epochs would have brought them, the counters those add up to, and Redis refilled from them.
+"""
+
+from dataclasses import dataclass
+from typing import Final, LiteralString
+
+from bench.capture import make_ready
+from bench.load import Produced
+from bench.rig import Bed, Rig
+from bench.throughput import Throughput, measure
+from bench.truth import Truth, WrongSumsError
+from pipeline.event import stats_key
+from pipeline.operations.rebuild import rebuild
+from pipeline.sinks import redis as redis_sink
+
+DAYS: Final = 90
+EVENTS_A_PLAYER: Final = 10
+_AHEAD: Final = 7
+_SAMPLE: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    """The run into a full database, beside the run into an empty one."""
+
+    prefilled_events: int
+    prefilled_players: int
+    day_partitions: int
+    full: Throughput
+
+    def ratio(self, empty: Throughput) -> float:
+        """The rate into the full database as a share of that into the empty one."""
+        return self.full.rate / empty.rate
+
+
+def measure_flat(rig: Rig, bed: Bed, produced: Produced, truth: Truth, events: int) -> Flat:
+    """Fill a bed with a past, then consume what lies in its topic. Raises WrongSumsError."""
+    players = max(events // EVENTS_A_PLAYER, 1)
+    fill(bed, events, players)
+    make_ready(bed)
+    rebuild(bed.settings)
+    before = _sums(bed)
+    full = measure(rig, bed, produced)
+    added = tuple(after - earlier for after, earlier in zip(_sums(bed), before, strict=True))
+    score = int(truth.days["score"].sum())
+    if added != (truth.events, score, score):
+        raise WrongSumsError(f"added to the full database: {added}, generated: {(truth.events, score, score)}")
+    _require_level_redis(bed, truth)
+    partitions = bed.scalar("SELECT count(*) FROM day_partitions WHERE parent = 'events'::regclass")
+    return Flat(events, players, partitions, full)
+
+
+def fill(bed: Bed, events: int, players: int) -> None:
+    """Make the past: `events` of `players` evenly over DAYS day partitions, and all that follows from them."""
+    with bed.postgres() as connection:
+        connection.execute("SET synchronous_commit = off")
+        for (partition,) in connection.execute(
+            "SELECT partition::text FROM day_partitions WHERE parent = 'events'::regclass"
+        ).fetchall():
+            connection.execute(f"DROP TABLE {partition}".encode())
+        connection.execute("SELECT make_day_partitions('events', %s, %s)", (_AHEAD, DAYS - _AHEAD - 1))
+        for day in range(DAYS - _AHEAD):
+            for turn in range(10):
+                connection.execute(
+                    _EVENTS, {"day": day, "turn": turn, "events": events // (DAYS - _AHEAD), "players": players}
+                )
+        for statement in (_COUNTS, _DAILY, _ALLTIME):
+            connection.execute(statement)
+        connection.execute("VACUUM (FREEZE, ANALYZE)")
+
+
+def _sums(bed: Bed) -> tuple[int, int, int]:
+    return (
+        bed.scalar("SELECT coalesce(sum(events), 0) FROM player_event_counts"),
+        bed.scalar("SELECT coalesce(sum(score), 0) FROM leaderboard_daily"),
+        bed.scalar("SELECT coalesce(sum(score), 0) FROM leaderboard_alltime"),
+    )
+
+
+def _require_level_redis(bed: Bed, truth: Truth) -> None:
+    """Hold a sample of the load's players in Redis to PostgreSQL's totals."""
+    players = (
+        truth.counts["player_id"].unique().sort().gather_every(max(1, truth.counts["player_id"].n_unique() // _SAMPLE))
+    )
+    with bed.postgres() as connection:
+        statement = "SELECT player_id, total_events FROM player_statistics WHERE player_id = ANY(%s)"
+        totals: dict[str, int] = dict(connection.execute(statement, (players.to_list(),)).fetchall())
+    with redis_sink.connect(bed.settings) as client, client.pipeline(transaction=False) as asked:
+        for player in totals:
+            asked.hget(stats_key(player), "total_events")
+        found = [int(total or 0) for total in asked.execute()]
+    if found != list(totals.values()):
+        raise WrongSumsError("Redis' totals are not PostgreSQL's in the full database")
+
+
+# A turn brings every tenth player, in order, as a sorted epoch does; who plays on a day is spread by a prime. A player
+# keeps to one game, and three events in ten score.
+_EVENTS: Final[LiteralString] = """
+INSERT INTO events (event_id, event_type, player_id, game_id, event_timestamp, ingested_at, data)
+SELECT gen_random_uuid(), CASE WHEN i %% 10 < 3 THEN 'player_score' ELSE 'login' END,
+       'player-' || lpad(player::text, 7, '0'), 'game-' || lpad((player %% 20 + 1)::text, 3, '0'), moment, moment,
+       jsonb_build_object('score', i %% 10000, 'combo', i %% 1000, 'session', 's' || lpad(i::text, 9, '0'))
+FROM (SELECT i, (i * 7919 + %(day)s * 104729) %% %(players)s + 1 AS player,
+             date_trunc('day', now()) - make_interval(days => %(day)s)
+             + make_interval(secs => 86399.0 * i / greatest(%(events)s, 1)) AS moment
+      FROM generate_series(%(turn)s::bigint, %(events)s::bigint - 1, 10) AS i) AS made
+ORDER BY player
+"""
+
+_COUNTS: Final[LiteralString] = """
+INSERT INTO player_event_counts (player_id, event_type, events, last_event)
+SELECT player_id, event_type, count(*), max(event_timestamp) FROM events GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+_DAILY: Final[LiteralString] = """
+INSERT INTO leaderboard_daily (game_id, day, player_id, score, updated_at)
+SELECT game_id, (event_timestamp AT TIME ZONE 'UTC')::date, player_id, sum((data ->> 'score')::bigint), now()
+FROM events WHERE event_type = 'player_score' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+
+_ALLTIME: Final[LiteralString] = """
+INSERT INTO leaderboard_alltime (game_id, player_id, score, updated_at)
+SELECT game_id, player_id, sum(score), now() FROM leaderboard_daily GROUP BY 1, 2 ORDER BY 1, 2
+"""

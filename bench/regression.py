@@ -1,0 +1,49 @@
+"""The regression check: CPU, as a ratio to the limit's CPU of the same minute on the same machine.
+
+No second and no rate is asserted: a slower machine, or a busier one, slows the run and its limit alike. What the ratio
+tells is how much the consumer and Kafka add to what PostgreSQL and Valkey need in any case.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from bench.findings import RECORD, RESULTS, Findings
+
+TOLERANCE: Final = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The ratio that was recorded, for how many events, and when."""
+
+    events: int
+    cpu_ratio: float
+    at: str
+
+
+def cpu_ratio(findings: Findings) -> float:
+    """CPU of a run over CPU of its limit."""
+    if findings.limit is None:
+        raise ValueError("findings without a limit have no ratio")
+    return findings.throughput.cpu_total / findings.limit.cpu_total
+
+
+def record(findings: Findings, directory: Path = RESULTS) -> Record:
+    """Write the ratio down for later checks."""
+    made = Record(findings.throughput.events, round(cpu_ratio(findings), 3), findings.at)
+    (directory / RECORD).write_bytes(msgspec.json.encode(made) + b"\n")
+    return made
+
+
+def recorded(directory: Path = RESULTS) -> Record | None:
+    """Read the record; None before the first."""
+    path = directory / RECORD
+    return msgspec.json.decode(path.read_bytes(), type=Record) if path.exists() else None
+
+
+def worse(findings: Findings, against: Record) -> bool:
+    """Whether the run needs more than the record and its tolerance allow."""
+    return cpu_ratio(findings) > against.cpu_ratio * TOLERANCE
