@@ -4,6 +4,7 @@ What it keeps of an event is numbers only, some 60 bytes: names are replaced by 
 in memory and identities are still compared exactly and can be named.
 """
 
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -17,6 +18,7 @@ from pipeline.operations.groups import Mark
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_NO_ID: Final = uuid.UUID(int=0)  # told from an event's own by identity, not by value
 DAY_MICROSECONDS: Final = 86_400_000_000
 
 _Columns = dict[str, pl.DataType | type[pl.DataType]]
@@ -86,19 +88,23 @@ class Recount:
         for partition, offset, moment, value in zip(
             records.partitions, records.offsets, records.timestamps, records.values, strict=True
         ):
-            origin = Origin(record_id(self.topic, partition, offset), EPOCH + timedelta(milliseconds=moment))
             try:
-                rows.append((partition, offset, *self._numbers(parse_record(value, origin, self.scoring))))
+                event = parse_record(value, Origin(_NO_ID, EPOCH + timedelta(milliseconds=moment)), self.scoring)
             except EventError:
                 self._bad.append((partition, offset))
+                continue
+            event_id = event.event_id
+            if event_id is _NO_ID:  # rare, and hashing an id for every record would be a sixth of all the work
+                event_id = record_id(self.topic, partition, offset)
+            rows.append((partition, offset, *self._numbers(event, event_id)))
         if rows:
             self._good.append(pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row"))
 
-    def _numbers(self, event: Event) -> tuple[int | None, ...]:
+    def _numbers(self, event: Event, event_id: uuid.UUID) -> tuple[int | None, ...]:
         code = self.names.code
         at = (event.timestamp - EPOCH) // _MICROSECOND
         player, kind, game = code(event.player_id), code(event.event_type), code(event.game_id)
-        return (player, at, event.event_id.int, kind, game, event.score)
+        return (player, at, event_id.int, kind, game, event.score)
 
     def good(self) -> pl.DataFrame:
         """Return the records that are events."""

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -22,10 +24,10 @@ _PAGE: Final = 2_000
 
 # Ordered by board, so that a page is of few boards.
 _SCORES: Final = {
-    "alltime": "SELECT game_id, NULL::date AS start, player_id, score FROM leaderboard_alltime",
-    "daily": "SELECT game_id, day AS start, player_id, score FROM leaderboard_daily",
+    "alltime": "SELECT game_id, NULL::date, player_id, trim_scale(score)::text FROM leaderboard_alltime",
+    "daily": "SELECT game_id, day, player_id, trim_scale(score)::text FROM leaderboard_daily",
     "weekly": (
-        "SELECT game_id, date_trunc('week', day)::date AS start, player_id, sum(score) AS score"
+        "SELECT game_id, date_trunc('week', day)::date, player_id, trim_scale(sum(score))::text"
         " FROM leaderboard_daily GROUP BY 1, 2, 3"
     ),
 }
@@ -86,12 +88,11 @@ class BoardPages:
     # -- as it comes -------------------------------------------------------------------------------------------------
 
     def _compare(self, period: str, page: list[tuple[Any, ...]], sizes: dict[str, int], found: Places) -> None:
-        boards: dict[str, dict[str, str]] = {}
-        for game, start, player, score in page:
-            if self._lives(period, start):
-                key = board_key(game, period_name(period, start) if start is not None else period)
-                boards.setdefault(key, {})[player] = _text(score)
-        for key, expected in boards.items():
+        for (game, start), rows in groupby(page, key=itemgetter(0, 1)):
+            if not self._lives(period, start):
+                continue
+            key = board_key(game, period_name(period, start) if start is not None else period)
+            expected = {player: score for _, _, player, score in rows}
             sizes[key] = sizes.get(key, 0) + len(expected)
             for (player, score), stored in zip(expected.items(), self._scores(key, list(expected)), strict=True):
                 if not _same(score, stored):
@@ -144,16 +145,17 @@ class BoardPages:
         game, period, start = parts
         if period == "alltime":
             query = (
-                "SELECT player_id, score FROM leaderboard_alltime WHERE game_id = %(game)s AND player_id = ANY(%(p)s)"
+                "SELECT player_id, trim_scale(score)::text FROM leaderboard_alltime"
+                " WHERE game_id = %(game)s AND player_id = ANY(%(p)s)"
             )
         else:
             query = (
-                "SELECT player_id, sum(score) FROM leaderboard_daily WHERE game_id = %(game)s AND day >= %(start)s"
-                " AND day < %(stop)s AND player_id = ANY(%(p)s) GROUP BY 1"
+                "SELECT player_id, trim_scale(sum(score))::text FROM leaderboard_daily WHERE game_id = %(game)s"
+                " AND day >= %(start)s AND day < %(stop)s AND player_id = ANY(%(p)s) GROUP BY 1"
             )
         span = {"start": start, "stop": start + timedelta(days=_DAYS[period])}
         rows = self._connection.execute(query, {"game": game, "p": players, **span}).fetchall()
-        return {player: _text(score) for player, score in rows}
+        return dict(rows)
 
     def _scores(self, key: str, players: list[str]) -> list[float | None]:
         """Read places; a key of another type has none."""
@@ -196,10 +198,6 @@ def _parts(key: str) -> tuple[str, str, date] | None:
     return (game, period, start) if period in _DAYS else None
 
 
-def _text(score: Any) -> str:  # noqa: ANN401 - a numeric of any size, as the driver gives it
-    return f"{score.normalize():f}" if score == score.to_integral_value() else str(score)
-
-
 def _same(expected: str | None, found: float | None) -> bool:
     """Compare an exact sum with a Redis score, a double: exact to 2^53, and the nearest double beyond."""
-    return expected is None and found is None if None in {expected, found} else float(str(expected)) == found
+    return found is None if expected is None else found is not None and float(expected) == found

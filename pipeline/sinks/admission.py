@@ -103,7 +103,7 @@ class Admission:
 
     def _drop_known(self, connection: psycopg.Connection, events: pl.DataFrame) -> pl.DataFrame:
         """Keep the first of each identity, less the identities that the ledger holds."""
-        distinct = events.unique(IDENTITY, keep="first", maintain_order=True)
+        distinct = _in_order(events).unique(IDENTITY, keep="first", maintain_order=True)
         asked = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), *IDENTITY)
         connection.execute("TRUNCATE asked_identities")
         with connection.cursor().copy("COPY asked_identities FROM STDIN (FORMAT binary)") as copy:
@@ -119,10 +119,20 @@ class Admission:
         if len(events) == 1:
             detail = error.diag.message_primary or str(error)
             return Admitted(events.clear(), reject(events, f"PostgreSQL refused the event: {detail}"))
+        events = _in_order(events)
         middle = len(events) // 2
         left = self._attempt(connection, events[:middle], None)
         right = self._attempt(connection, events[middle:], None)
         return Admitted(pl.concat([left.events, right.events]), left.refused + right.refused)
+
+
+def _in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """Order copies of one identity as they came.
+
+    An epoch is sorted by identity alone, which leaves it to chance which of two copies comes first; where their
+    contents differ, groups that keep different projections would count different ones, and so would a replay.
+    """
+    return events.sort(*IDENTITY, "partition", "offset")
 
 
 def reject(events: pl.DataFrame, reason: str) -> list[Rejected]:

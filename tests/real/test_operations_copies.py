@@ -1,0 +1,27 @@
+"""One identity with different contents: the copy that came first in its partition counts, in every projection."""
+
+import uuid
+
+import pytest
+
+from pipeline.operations.verify import verify
+from tests.consuming import consume_all
+from tests.events import encoded, now
+from tests.place import Place
+
+pytestmark = pytest.mark.real
+
+
+def test_of_copies_in_one_epoch_the_first_counts(place: Place) -> None:
+    expected = 0
+    for player in range(40):
+        identity = {"player_id": f"p{player}", "event_id": str(uuid.uuid4()), "timestamp": now()}
+        # An escape sends a record through the slow lane, whose rows come last in the frame.
+        first = encoded(**identity, data={"score": player + 1, "note": "é" if player % 2 else "e"})
+        second = encoded(**identity, data={"score": 1_000})
+        place.produce([(f"p{player}", first), (f"p{player}", second)])
+        expected += player + 1
+    consume_all(place, batch_max_wait_ms=2_000)
+    with place.pg() as connection:
+        assert connection.execute("SELECT sum(score) FROM leaderboard_alltime").fetchone() == (expected,)
+    assert verify(place.settings, lambda _what, _done, _total: None).differences.kept == []
