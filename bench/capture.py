@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from bench.rig import Bed
 from bench.wire import PostgresTape, RedisTape, Relay, Step
-from pipeline.aggregate import Expiry
 from pipeline.batch import Records
 from pipeline.decode import Decoder
-from pipeline.epoch import Plan, prepare
+from pipeline.epoch import plan_for, prepare
 from pipeline.event import load_scoring
 from pipeline.offsets import Span, Spans
 from pipeline.operations.topic import Topic
@@ -56,7 +55,7 @@ def capture(run: Bed, copy: Bed) -> TapedRun:
     """Write the epochs of a finished run to another bed of the same topic, and return what was said."""
     make_ready(copy)
     settings = copy.settings
-    plan = Plan(_ROLE, Expiry(settings.board_daily_days, settings.board_weekly_days))
+    plan = plan_for(_ROLE, settings)
     decoder = Decoder(settings.kafka_topic, load_scoring(settings.scoring_file))
     on_postgres, on_redis = PostgresTape(), RedisTape()
     with Relay(settings.db_port, on_postgres) as to_postgres, Relay(settings.redis_port, on_redis) as to_redis:

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     dlq_halt_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
     dlq_halt_count: Annotated[int, Field(ge=1)] = 1_000
     outbox_keep_seconds: Annotated[int, Field(ge=0)] = 600
+    events_keep_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     partition_days_ahead: Annotated[int, Field(ge=2, le=365)] = 7
     board_daily_days: Annotated[int, Field(ge=1, le=3650)] = 35
     board_weekly_days: Annotated[int, Field(ge=1, le=3650)] = 100

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import polars as pl
 
 from pipeline.aggregate import Chunk, Expiry, aggregate, all_time, chunk, per_day, per_player
+from pipeline.config import Settings
 from pipeline.decode import Decoded, Rejected
 from pipeline.frame import encode_copy, sort_by_identity
 from pipeline.offsets import Spans
@@ -21,6 +22,11 @@ class Plan:
 
     role: Role
     expiry: Expiry
+
+
+def plan_for(role: Role, settings: Settings) -> Plan:
+    """Make the plan of a role as it is set up."""
+    return Plan(role, Expiry(settings.board_daily_days, settings.board_weekly_days))
 
 
 @dataclass(frozen=True, slots=True)

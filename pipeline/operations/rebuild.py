@@ -2,10 +2,9 @@
 
 from contextlib import closing
 
-from pipeline.aggregate import Expiry
 from pipeline.cache import Cache
 from pipeline.config import Settings
-from pipeline.epoch import Plan
+from pipeline.epoch import plan_for
 from pipeline.operations.groups import read_groups
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.redis import RedisSink
@@ -20,7 +19,7 @@ def rebuild(settings: Settings) -> dict[str, int]:
         groups = [group for group in read_groups(connection, settings.kafka_topic) if group.role.uses_redis]
     rows = {}
     for group in groups:
-        plan = Plan(group.role, Expiry(settings.board_daily_days, settings.board_weekly_days))
+        plan = plan_for(group.role, settings)
         with closing(RedisSink(settings, group.id)) as sink, closing(Cache(settings, plan, group.id, sink)) as cache:
             sink.open()
             rows[group.id] = cache.rebuild()

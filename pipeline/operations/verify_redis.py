@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
 
-from pipeline.aggregate import Expiry
 from pipeline.cache import Cache
 from pipeline.config import Settings
-from pipeline.epoch import Plan
+from pipeline.epoch import plan_for
 from pipeline.event import format_timestamp, stats_key
 from pipeline.operations.groups import Group, read_groups
 from pipeline.operations.progress import Advance
@@ -34,7 +33,7 @@ _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FRO
 
 def compare_redis(settings: Settings, group: Group, report: Report, advance: Advance) -> None:
     """Compare the group's keys in Redis with its tables in PostgreSQL."""
-    plan = Plan(group.role, Expiry(settings.board_daily_days, settings.board_weekly_days))
+    plan = plan_for(group.role, settings)
     with (
         closing(RedisSink(settings, group.id)) as sink,
         closing(Cache(settings, plan, group.id, sink)) as cache,

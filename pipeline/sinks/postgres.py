@@ -81,12 +81,14 @@ class PostgresSink:
     # -- between epochs ------------------------------------------------------------------------------------------------
 
     def maintain(self) -> None:
-        """Make the day partitions that are due, and read which days are covered."""
+        """Make the day partitions that are due, drop those that retention lets go, and read which days are covered."""
         with translated():
             connection = self._connection()
             ahead = (self._settings.partition_days_ahead,)
             ledger = sql.Literal(self._role.ledger)
             connection.execute(sql.SQL("SELECT make_day_partitions({}, %s)").format(ledger), ahead)
+            if keep := self._settings.events_keep_days:
+                connection.execute(sql.SQL("SELECT drop_day_partitions({}, %s)").format(ledger), (keep,))
             row = connection.execute(
                 sql.SQL("SELECT min(lower_bound), max(upper_bound) FROM day_partitions WHERE parent = {}::regclass")
                 .format(ledger)

@@ -2,6 +2,7 @@
 
 import json
 import uuid
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -140,6 +141,17 @@ def test_an_event_of_a_dropped_day_is_dead_lettered(place: Place) -> None:
     assert fates(place) == (1, 0, 1)
     ((reason,),) = rows(place, "SELECT error_message FROM dlq_events")
     assert reason.startswith("timestamp: no partition holds it")
+
+
+def test_retention_drops_days_and_what_comes_for_them_is_dead_lettered(place: Place) -> None:
+    old = encoded(player_id="old", timestamp=now(timedelta(days=-3)))
+    place.produce([old, encoded(player_id="new")])
+    consume_all(place)
+    place.produce([old, encoded(player_id="new")])
+    consume_all(place, events_keep_days=1)
+    assert rows(place, "SELECT player_id, count(*) FROM events GROUP BY 1") == [("new", 2)]
+    assert rows(place, "SELECT player_id, total_events FROM player_statistics ORDER BY 1") == [("new", 2), ("old", 1)]
+    assert fates(place) == (3, 0, 1)
 
 
 def test_most_of_an_epoch_bad_stops_loudly_loses_nothing_and_goes_on_after_the_fix(place: Place) -> None:
