@@ -87,11 +87,14 @@ class Cache:
             with translated():
                 connection = self._connection()
                 connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
+                # Should this process freeze here, the server frees the lock; all consumers wait for it.
+                connection.execute("SET idle_session_timeout = '60s'")
             try:
                 yield connection
             finally:
                 if not connection.closed:
                     with translated():
+                        connection.execute("RESET idle_session_timeout")
                         connection.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
 
     def rebuild_locked(self) -> int:

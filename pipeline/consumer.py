@@ -10,18 +10,18 @@ import random
 import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError
+from contextlib import ExitStack
 from time import monotonic
 from typing import Final, TypeVar
 
 import structlog
 
 from pipeline import consumer_metrics as metrics
-from pipeline.aggregate import Expiry
 from pipeline.batch import Batcher, BatchPolicy, Records
 from pipeline.cache import Cache
 from pipeline.config import Settings
 from pipeline.decode import Decoder
-from pipeline.epoch import Epoch, Plan, prepare
+from pipeline.epoch import Epoch, plan_for, prepare
 from pipeline.errors import FencedError, HaltError, PipelineError, UnavailableError
 from pipeline.event import load_scoring
 from pipeline.flight import Flights, Stages
@@ -44,6 +44,7 @@ _MIN_BACKOFF_SECONDS: Final = 0.05
 _MAX_BACKOFF_SECONDS: Final = 5.0
 _MAINTAIN_SECONDS: Final = 10.0
 _FLIGHTS: Final = 3
+_AUDIT_SECONDS: Final = 30.0
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ class EventConsumer:
         self._settings = settings
         self._role = role
         group_id = settings.kafka_group_id or role.group_id
-        self._plan = Plan(role, Expiry(settings.board_daily_days, settings.board_weekly_days))
+        self._plan = plan_for(role, settings)
         self._decoder = Decoder(settings.kafka_topic, load_scoring(settings.scoring_file))
         self._registry = Registry(settings, role, group_id)
         self._postgres = PostgresSink(settings, self._plan, group_id)
@@ -74,7 +75,7 @@ class EventConsumer:
         self._stop = threading.Event()
         self._health = ConsumerHealth()
         self._lag = LagMeter()
-        self._landed_at = self._maintained_at = self._measured_at = monotonic()
+        self._landed_at = self._maintained_at = self._measured_at = self._audited_at = monotonic()
         self._applied: dict[int, int] = {}
 
     @property
@@ -97,6 +98,8 @@ class EventConsumer:
                     self._turn()
                 except RewindError as error:
                     self._rewind(error)
+        except StoppedError as stopped:
+            log.info("stopping", reason=str(stopped))
         finally:
             self._close()
 
@@ -110,6 +113,8 @@ class EventConsumer:
             self._lag.departed(spans, records)
             self._flights.launch(spans, records)
         self._land(_IDLE_SECONDS if self._flights.full and not self._batcher.room() else 0)
+        if monotonic() - self._audited_at > _AUDIT_SECONDS and not (len(self._flights) or self._batcher.armed):
+            self._audit()
         if monotonic() - self._measured_at > MEASURE_SECONDS:
             self._measured_at = monotonic()
             self._lag.measure(self._source.ends)
@@ -212,6 +217,30 @@ class EventConsumer:
                 self._health.up(sink)
                 return result
 
+    def _audit(self) -> None:
+        """See to both sinks while nothing flows: one that was emptied or restored is else not noticed before an event.
+
+        Raises RewindError where PostgreSQL fell back, HaltError where the topic is another.
+        """
+        self._audited_at = monotonic()
+        assigned = sorted(self._positions.assigned)
+        try:
+            if lost := self._positions.ahead_of(self._standings(assigned)):
+                raise RewindError(f"the watermarks of partitions {lost} fell back")
+            if self._role.uses_redis:
+                self._cache.level(assigned)
+        except UnavailableError as error:
+            log.warning("not audited", error=str(error))
+
+    def _await(self, server: str, work: Callable[[], T]) -> T:
+        """Retry from the loop itself: each attempt is a turn, for a restart would not bring the server back."""
+
+        def attempt() -> T:
+            self._health.turn()
+            return work()
+
+        return self._retry(server, attempt)
+
     # -- assignments -------------------------------------------------------------------------------------------------
 
     def _start(self, partitions: list[int]) -> dict[int, int]:
@@ -219,9 +248,9 @@ class EventConsumer:
 
         Raises HaltError where the log no longer has what comes next.
         """
-        offsets = self._retry("kafka", lambda: self._standings(partitions))
+        offsets = self._await("kafka", lambda: self._standings(partitions))
         if self._role.uses_redis:
-            self._retry("redis", lambda: self._cache.level(partitions))
+            self._await("redis", lambda: self._cache.level(partitions))
         for partition, offset in offsets.items():
             self._positions.assign(partition, offset)
         self._lag.start(offsets)
@@ -246,8 +275,14 @@ class EventConsumer:
     def _finish(self, partitions: list[int]) -> None:
         """Land what is under way before partitions go to a peer; what does not land in time is fenced there."""
         deadline = monotonic() + _HANDOVER_SECONDS
-        while len(self._flights) and monotonic() < deadline and not self._stop.is_set():
-            self._land(_LANDING_SECONDS)
+        try:
+            while len(self._flights) and monotonic() < deadline and not self._stop.is_set():
+                self._land(_LANDING_SECONDS)
+        finally:
+            self._forsake(partitions)
+
+    def _forsake(self, partitions: list[int]) -> None:
+        """Know nothing more of partitions, whichever way their last epochs went."""
         self._batcher.drop(frozenset(partitions))
         self._positions.revoke(partitions)
         self._lag.stop(partitions)
@@ -259,7 +294,8 @@ class EventConsumer:
     def _rewind(self, error: RewindError) -> None:
         """Read again from the watermarks; the epochs under way write nothing, for they start above them."""
         log.warning("reading again from the watermarks", reason=str(error))
-        self._flights.abandon()
+        while not self._flights.abandon(_IDLE_SECONDS):
+            self._health.turn()  # they wait for a server that is away
         self._lag.abandoned()
         self._batcher.take()
         self._source.seek(self._start(sorted(self._positions.assigned)))
@@ -267,25 +303,24 @@ class EventConsumer:
     # -- beginning and end -------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._retry("kafka", lambda: topic_id(self._settings))
-        self._retry("postgres", lambda: check_schema(self._settings))
-        self._retry("postgres", self._registry.claim)
-        self._retry("postgres", self._maintain)
+        self._await("kafka", lambda: topic_id(self._settings))
+        self._await("postgres", lambda: check_schema(self._settings))
+        self._await("postgres", self._registry.claim)
+        self._await("postgres", self._maintain)
         if self._role.uses_redis:
-            self._retry("redis", self._redis.open)
+            self._await("redis", self._redis.open)
         log.info("consuming", role=self._role.name, topic=self._settings.kafka_topic)
 
     def _close(self) -> None:
         self._stop.set()
-        try:
-            while len(self._flights):
-                self._land(_IDLE_SECONDS)
-        except (PipelineError, CancelledError) as error:
-            log.warning("epochs abandoned; they will be read again", reason=str(error))
-        self._flights.close()
-        self._source.close()
-        for part in (self._registry, self._postgres, self._cache, self._redis):
-            part.close()
+        with ExitStack() as closing:
+            for part in (self._redis, self._cache, self._postgres, self._registry, self._source, self._flights):
+                closing.callback(part.close)  # the last first, and all of them whatever one of them raises
+            try:
+                while len(self._flights):
+                    self._land(_IDLE_SECONDS)
+            except (PipelineError, CancelledError) as error:
+                log.warning("epochs abandoned; they will be read again", reason=str(error))
         self._health.running = False
         log.info("stopped")
 

@@ -80,10 +80,12 @@ class Flights:
         metrics.flights.set(len(self._under_way))
         return landed
 
-    def abandon(self) -> None:
-        """Wait until every flight has ended, whichever way, and forget them."""
-        wait([flight.arrived for flight in self._under_way])
+    def abandon(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until every flight has ended, whichever way, and forget them; False: not yet."""
+        if wait([flight.arrived for flight in self._under_way], timeout).not_done:
+            return False
         self._under_way.clear()
+        return True
 
     def close(self) -> None:
         """End the threads once their queues are empty."""

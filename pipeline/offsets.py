@@ -53,6 +53,10 @@ class Positions:
             self._next[partition] = last + 1
         return tuple(spans)
 
+    def ahead_of(self, offsets: dict[int, int]) -> list[int]:
+        """Return the partitions that are read further on than at these offsets."""
+        return [partition for partition, offset in offsets.items() if self._next[partition] > offset]
+
     @property
     def assigned(self) -> frozenset[int]:
         """The partitions that are read here."""

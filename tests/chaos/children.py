@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
+import psutil
+
 from pipeline import aggregate
 from pipeline.config import Settings
 from pipeline.consumer import EventConsumer
@@ -20,9 +22,14 @@ from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.logs import configure
 from pipeline.roles import ROLES, RoleName
 from tests.chaos.crashing import Crash, arm
+from tests.chaos.feeding import Feed
 from tests.consuming import settings_of
 from tests.place import Place
 
+# A fork copies the locks that other threads hold, and not the threads: the server must have none. These two belong to
+# the allocators of polars and Arrow, and with them a child hung in its first allocation, now and then.
+os.environ.setdefault("_RJEM_MALLOC_CONF", "background_thread:false")
+os.environ.setdefault("JE_ARROW_MALLOC_CONF", "background_thread:false")
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["tests.chaos.children"])
 
@@ -57,9 +64,20 @@ class Child:
         return self._process.exitcode
 
     @property
+    def frozen(self) -> bool:
+        """Whether it has stopped itself, or was stopped."""
+        return self.exit_code is None and psutil.Process(self.pid).status() == psutil.STATUS_STOPPED
+
+    @property
     def said(self) -> str:
         """What it logged."""
         return self._log.read_text(errors="replace")
+
+    def dead(self, feed: Feed | None) -> bool:
+        """Whether it has ended; feed it a little while it has not."""
+        if self.exit_code is None and feed is not None:
+            feed.send(6)
+        return self.exit_code is not None
 
     def kill(self) -> None:
         self._process.kill()
@@ -109,6 +127,9 @@ def child(
     running = Child(process, log)
     try:
         yield running
+    except BaseException:
+        sys.stdout.write(f"-- consumer {running.pid}, exit code {running.exit_code}:\n{running.said[-6_000:]}\n")
+        raise
     finally:
         running.close()
 

@@ -61,6 +61,10 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def freeze() -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def arm(crash: Crash, act: Callable[[], None] = die) -> None:
     """Replace the step's function in this process."""
     if crash.step == "commit sent":

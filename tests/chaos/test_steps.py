@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.chaos.children import SMALL, Child, child
+from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import SENT, STEPS, Crash, Moment
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import assert_exact
@@ -42,7 +42,7 @@ def die_and_recover(place: Place, directory: Path, case: Case, epochs: range, se
             cleanup.enter_context(consuming(place, **SMALL))  # type: ignore[arg-type]
         for epoch in epochs:
             with child(place, directory, crash=Crash(case.step, case.moment, epoch)) as victim:
-                eventually(functools.partial(dead, victim, feed), timeout=60)
+                eventually(functools.partial(victim.dead, feed), timeout=60)
                 assert victim.exit_code == -9, victim.said
         feed.send(30)
         if not case.peer:
@@ -50,13 +50,6 @@ def die_and_recover(place: Place, directory: Path, case: Case, epochs: range, se
         caught_up(place)
     truth = assert_exact(place)
     assert len(truth.events) > 30
-
-
-def dead(victim: Child, feed: Feed) -> bool:
-    """Feed it until it is."""
-    if victim.exit_code is None:
-        feed.send(6)
-    return victim.exit_code is not None
 
 
 @pytest.mark.parametrize("step", [*STEPS, *SENT])

@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -101,13 +102,13 @@ def assert_exact(place: Place, truth: Truth | None = None) -> Truth:
 def _assert_postgresql(place: Place, truth: Truth) -> None:
     with place.pg() as connection:
         stored = {
-            (player, at, event_id): (kind, game, data)
+            (player, at, event_id): (kind, game, _numeric(data))
             for player, at, event_id, kind, game, data in connection.execute(
-                "SELECT player_id, event_timestamp, event_id, event_type, game_id, data FROM events"
+                "SELECT player_id, event_timestamp, event_id, event_type, game_id, data::text FROM events"
             )
         }
         expected: dict[Identity, tuple[str, str, Any]] = {
-            identity: (event.event_type, event.game_id, json.loads(event.data))
+            identity: (event.event_type, event.game_id, _numeric(event.data.decode()))
             for identity, event in truth.events.items()
         }
         _assert_same("events", expected, stored)
@@ -131,6 +132,11 @@ def _assert_postgresql(place: Place, truth: Truth) -> None:
         _assert_fates(truth, connection.execute(
             "SELECT partition, next_offset, admitted, duplicates, dead_lettered FROM pipeline_watermarks"
         ).fetchall())  # fmt: skip
+
+
+def _numeric(text: str) -> Any:
+    """Read JSON with its numbers as they are written: jsonb keeps 1e308 as an integer of 309 digits."""
+    return json.loads(text, parse_float=Decimal, parse_int=Decimal)
 
 
 def _assert_fates(truth: Truth, rows: list[tuple[Any, ...]]) -> None:

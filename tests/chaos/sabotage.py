@@ -1,0 +1,177 @@
+"""The engine's protections, each as what switches it off in this process (`pytest.MonkeyPatch`), and nothing else."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import psycopg
+import pytest
+import redis
+from confluent_kafka import Consumer, TopicPartition
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pipeline import consumer as engine
+from pipeline import epoch as epochs
+from pipeline import source
+from pipeline.cache import Cache
+from pipeline.consumer import EventConsumer
+from pipeline.epoch import Epoch
+from pipeline.frame import IDENTITY
+from pipeline.sinks import redis as redis_sink
+from pipeline.sinks.admission import Admission, Admitted
+from pipeline.sinks.postgres import BadRatio, PostgresSink
+from pipeline.sinks.redis import RedisSink
+
+Patch = pytest.MonkeyPatch
+
+
+def no_watermark_check(patch: Patch) -> None:
+    """Every epoch seems to start at its watermark."""
+    original = PostgresSink._lock_watermarks
+
+    def blind(self: PostgresSink, connection: psycopg.Connection, epoch: Epoch) -> dict[int, int]:
+        original(self, connection, epoch)
+        return {span.partition: span.start for span in epoch.spans}
+
+    patch.setattr(PostgresSink, "_lock_watermarks", blind)
+
+
+def no_ledger(patch: Patch) -> None:
+    """What the ledger knows already is counted again."""
+    original = Admission.admit
+
+    def admit(self: Admission, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
+        return Admitted(epoch.events, original(self, connection, epoch).refused)
+
+    patch.setattr(Admission, "admit", admit)
+
+
+def no_unique_within_an_epoch(patch: Patch) -> None:
+    """Twice the same identity within one epoch is not looked for."""
+    original = pl.DataFrame.unique
+
+    def unique(self: pl.DataFrame, subset: Any = None, **options: Any) -> pl.DataFrame:
+        return self if subset == IDENTITY else original(self, subset, **options)
+
+    patch.setattr(pl.DataFrame, "unique", unique)
+
+
+def library(patch: Patch, directory: Path, *replacements: tuple[str, str]) -> None:
+    """Load the Redis function with some of its text replaced."""
+    text = redis_sink._LIBRARY.read_text()
+    for old, new in replacements:
+        assert old in text
+        text = text.replace(old, new)
+    changed = directory / "apply.lua"
+    changed.write_text(text)
+    patch.setattr(redis_sink, "_LIBRARY", changed)
+
+
+GATE = (
+    ("if offset and (offset >= next_offset or (offset == from and done > chunk)) then", "if false then"),
+    ("if offset ~= from or done ~= chunk then", "if false then"),
+)
+REFUSED = (
+    ("for key in pairs(refused) do server.call('SADD', hash .. ':refused', key) end", ""),
+    ("return answer(hash, 'applied', mark)", "return refusing(refused, mark)"),
+    (
+        "local function apply(keys, args)",
+        """local function refusing(refused, mark)
+  local words = {'applied', mark}
+  for key in pairs(refused) do words[#words + 1] = key end
+  return words
+end
+
+local function apply(keys, args)""",
+    ),
+)
+
+
+def client_retries(patch: Patch) -> None:
+    """The Redis client sends a command again by itself."""
+    original = redis_sink.connect
+
+    def connect(settings: Any) -> redis.Redis:
+        client = original(settings)
+        client.set_retry(Retry(NoBackoff(), 5))
+        return client
+
+    patch.setattr(redis_sink, "connect", connect)
+
+
+def no_replay(patch: Patch) -> None:
+    """What Redis is owed is not looked up in the outbox."""
+    patch.setattr(Cache, "replay", lambda *_: True)
+
+
+def refused_keys_forgotten(patch: Patch, directory: Path) -> None:
+    """Only the answer to the call that refused a key tells of it."""
+    library(patch, directory, *REFUSED)
+    patch.setattr(RedisSink, "refused", lambda _: frozenset())
+
+
+def start_where_kafka_says(patch: Patch) -> None:
+    """The committed offset, and not the watermark, says where to read on."""
+    original = EventConsumer._standings
+
+    def standings(self: EventConsumer, partitions: list[int]) -> dict[int, int]:
+        marks = original(self, partitions)
+        asked = [TopicPartition(self._settings.kafka_topic, p) for p in partitions]
+        committed = self._source._consumer.committed(asked, timeout=10)
+        return marks | {one.partition: one.offset for one in committed if one.offset >= 0}
+
+    patch.setattr(EventConsumer, "_standings", standings)
+
+
+def commit_first(patch: Patch) -> None:
+    """Kafka's offsets are committed when an epoch leaves, not when it has landed."""
+    original = EventConsumer._turn
+
+    def launched(self: EventConsumer) -> None:
+        launch = self._flights.launch
+
+        def commit_and_launch(spans: Any, records: Any) -> None:
+            self._source.commit(spans)
+            launch(spans, records)
+
+        self._flights.launch = commit_and_launch  # type: ignore[method-assign]
+        try:
+            original(self)
+        finally:
+            self._flights.launch = launch  # type: ignore[method-assign]
+
+    patch.setattr(EventConsumer, "_turn", launched)
+
+
+def no_landing_on_revoke(patch: Patch) -> None:
+    """Partitions go to a peer while their epochs are still under way."""
+    patch.setattr(engine, "_HANDOVER_SECONDS", 0.0)
+
+
+def read_uncommitted(patch: Patch) -> None:
+    def consumer(config: dict[str, Any], **options: Any) -> Consumer:
+        return Consumer({**config, "isolation.level": "read_uncommitted"}, **options)
+
+    patch.setattr(source, "Consumer", consumer)
+
+
+def any_topic_will_do(patch: Patch) -> None:
+    patch.setattr(engine, "topic_id", lambda _: "the same for ever")
+
+
+def no_bad_ratio(patch: Patch) -> None:
+    patch.setattr(BadRatio, "check", lambda *_: None)
+
+
+def unsorted_keys(patch: Patch) -> None:
+    """Each partition's epochs take the players' rows in an order of their own."""
+    for name in ("per_player", "all_time", "per_day"):
+        original: Callable[[pl.DataFrame], pl.DataFrame] = getattr(epochs, name)
+
+        def turned(deltas: pl.DataFrame, original: Callable[[pl.DataFrame], pl.DataFrame] = original) -> pl.DataFrame:
+            backwards: Sequence[int] = deltas["partition"].to_list()
+            return original(deltas).reverse() if backwards and backwards[0] % 2 else original(deltas)
+
+        patch.setattr(epochs, name, turned)

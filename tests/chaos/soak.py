@@ -1,0 +1,239 @@
+"""A soak: a steady rate of events, a random fault every few seconds, and exact sums at the end.
+
+    python -m tests.chaos.soak --minutes 20 --seed 1
+
+On a stack of its own. Prints a sample every half minute (what must not grow), and at the end the sums; exit code 1 when
+they are not exact or something grew.
+"""
+
+import argparse
+import random
+import sys
+import tempfile
+import threading
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import psutil
+import psycopg
+import redis
+
+from pipeline.config import Settings
+from pipeline.local.stack import Stack
+from pipeline.operations.migrate import migrate
+from tests.chaos.children import Child, child
+from tests.chaos.feeding import Feed
+from tests.chaos.truth import assert_exact
+from tests.consuming import caught_up
+from tests.place import Place
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RATE = 200
+BATCH = 20
+SAMPLE_SECONDS = 30.0
+CHANGES: dict[str, Any] = {"batch_max_events": 200, "batch_max_wait_ms": 50, "outbox_keep_seconds": 30}
+
+
+class Sample(NamedTuple):
+    """What must not grow, and how far the work is."""
+
+    seconds: int
+    sent: int
+    consumer_mib: int
+    connections: int
+    temporary_tables: int
+    outbox_rows: int
+    wal_mib: int
+
+    def __str__(self) -> str:
+        return "  ".join(f"{name} {value:>7}" for name, value in self._asdict().items())
+
+
+class Soak:
+    """One run: a feed, two consumers, and what is done to them."""
+
+    def __init__(self, place: Place, directory: Path, seed: int) -> None:
+        self._place = place
+        self._directory = directory
+        self._random = random.Random(seed)
+        self._feed = Feed(place, seed)
+        self._over = threading.Event()
+        self._consumers: list[tuple[ExitStack, Child]] = []
+        self.sent = 0
+        self.faults: Counter[str] = Counter()
+
+    # -- the load ------------------------------------------------------------------------------------------------------
+
+    def feed(self) -> None:
+        """Send at a steady rate until it is over; what the broker does not take is waited for, not dropped."""
+        due = monotonic()
+        while not self._over.is_set():
+            self._feed.send(BATCH)
+            self.sent += BATCH
+            del self._feed.sent[:-5_000]
+            due = max(due + BATCH / RATE, monotonic() - 1)
+            self._over.wait(max(0.0, due - monotonic()))
+
+    # -- faults --------------------------------------------------------------------------------------------------------
+
+    def break_something(self) -> None:
+        faults: list[Callable[[], None]] = [
+            self.kill_consumer, self.kill_consumer, self.freeze_consumer, self.leave, self.kill_postgres,
+            self.pause_postgres, self.cut_connections, self.kill_valkey, self.empty_redis, self.kill_kafka,
+            self.pause_kafka, self.rewind_redis,
+        ]  # fmt: skip
+        fault = self._random.choice(faults)
+        self.faults[fault.__name__] += 1
+        fault()
+        self.man()
+
+    def man(self) -> None:
+        """Have two consumers."""
+        for ended in [pair for pair in self._consumers if pair[1].exit_code is not None]:
+            code = ended[1].exit_code
+            assert code in {0, -9}, f"a consumer ended with {code}:\n{ended[1].said[-3_000:]}"
+            self._dismiss(ended)
+        while len(self._consumers) < 2:
+            stack = ExitStack()
+            self._consumers.append((stack, stack.enter_context(child(self._place, self._directory, **CHANGES))))
+
+    def _dismiss(self, pair: tuple[ExitStack, Child]) -> None:
+        self._consumers.remove(pair)
+        pair[0].close()
+
+    def kill_consumer(self) -> None:
+        self._random.choice(self._consumers)[1].kill()
+
+    def freeze_consumer(self) -> None:
+        consumer = self._random.choice(self._consumers)[1]
+        consumer.freeze()
+        self._over.wait(4.0)
+        consumer.thaw()
+
+    def leave(self) -> None:
+        pair = self._random.choice(self._consumers)
+        pair[1].stop()
+        assert pair[1].exit_code == 0, pair[1].said[-3_000:]
+
+    def kill_postgres(self) -> None:
+        self._place.stack.postgres.kill()
+        self._over.wait(self._random.uniform(0, 3))
+        self._place.stack.postgres.start()
+
+    def pause_postgres(self) -> None:
+        self._place.stack.postgres.pause()
+        self._over.wait(self._random.uniform(0.5, 4))
+        self._place.stack.postgres.resume()
+
+    def cut_connections(self) -> None:
+        with psycopg.connect(self._place.stack.postgres.admin_dsn(), autocommit=True) as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'event-consumer%'"
+            )
+
+    def kill_valkey(self) -> None:
+        self._place.stack.valkey.kill()
+        self._over.wait(self._random.uniform(0, 3))
+        self._place.stack.valkey.start()
+
+    def empty_redis(self) -> None:
+        with self._place.redis() as client:
+            client.flushdb()
+
+    def rewind_redis(self) -> None:
+        """Save, wait, and die: what was applied since the snapshot is gone at the next start."""
+        with self._place.redis() as client:
+            try:
+                client.save()
+            except redis.ResponseError:
+                return  # it is saving already
+        self._over.wait(3.0)
+        self.kill_valkey()
+
+    def kill_kafka(self) -> None:
+        self._place.stack.kafka.kill()
+        self._over.wait(self._random.uniform(0, 2))
+        self._place.stack.kafka.start()
+
+    def pause_kafka(self) -> None:
+        self._place.stack.kafka.pause()
+        self._over.wait(self._random.uniform(0.5, 4))
+        self._place.stack.kafka.resume()
+
+    # -- the run -------------------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float) -> list[Sample]:
+        """Break things for so long, then let all of it settle and hold the sinks to the topic."""
+        began = sampled = monotonic()
+        samples: list[Sample] = []
+        self.man()
+        feeder = threading.Thread(target=self.feed)
+        feeder.start()
+        try:
+            while monotonic() - began < seconds:
+                self._over.wait(self._random.uniform(2, 6))
+                self.break_something()
+                if monotonic() - sampled > SAMPLE_SECONDS:
+                    sampled = monotonic()
+                    samples.append(self.sample(int(sampled - began)))
+                    sys.stdout.write(f"{samples[-1]}\n")
+                    sys.stdout.flush()
+        finally:
+            self._over.set()
+            feeder.join()
+        self.man()
+        caught_up(self._place, timeout=300)
+        samples.append(self.sample(int(monotonic() - began)))
+        for stack, consumer in self._consumers:
+            assert consumer.stop() == 0
+            stack.close()
+        return samples
+
+    def sample(self, seconds: int) -> Sample:
+        memory = [psutil.Process(one.pid).memory_info().rss for _, one in self._consumers if one.exit_code is None]
+        with psycopg.connect(self._place.stack.postgres.admin_dsn(self._place.settings.db_name)) as connection:
+            row = connection.execute(
+                "SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'event-consumer%'),"
+                " (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),"
+                " (SELECT count(*) FROM pipeline_outbox),"
+                " (SELECT sum(size) / 1048576 FROM pg_ls_waldir())"
+            ).fetchone()
+        assert row is not None
+        return Sample(seconds, self.sent, max(memory, default=0) >> 20, row[0], row[1], row[2], int(row[3]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Soak the pipeline under random faults.")
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    asked = parser.parse_args()
+    sys.stdout.write(f"seed {asked.seed}, {asked.minutes} minutes, {RATE} events/s\n")
+    with tempfile.TemporaryDirectory(prefix="gamemetrics-soak-") as directory:
+        Path(directory).chmod(0o711)
+        logs = Path(directory) / "logs"
+        logs.mkdir()
+        stack = Stack(Path(directory))
+        with stack.tethered():
+            stack.start()
+            try:
+                found = {name.lower(): value for name, value in stack.environment().items()}
+                place = Place(stack, Settings(**found, kafka_group_id="event-soak"))  # type: ignore[arg-type]
+                migrate(place.settings)
+                soak = Soak(place, logs, asked.seed)
+                soak.run(asked.minutes * 60)
+                truth = assert_exact(place)
+            finally:
+                stack.wipe()
+    sys.stdout.write(f"faults: {dict(soak.faults)}\n")
+    sys.stdout.write(
+        f"exact: {sum(truth.records.values())} records, {len(truth.events)} events, {len(truth.bad)} bad\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
