@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit chaos lint types lock bench bench-quick clean deploy-check rules sbom audit k8s-check
+.PHONY: help setup run test test-unit chaos soak lint types lock bench bench-quick clean deploy-check rules sbom audit k8s-check
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-unit: setup ## Run the pure tests, in seconds
 
 chaos: setup ## Run the tests that kill, cut and freeze, in their long form too
 	$(PYTEST) tests/chaos -m chaos
+
+soak: setup ## Break something every few seconds for MINUTES=20, by SEED=1; exact sums at the end
+	$(BIN)/python -m tests.chaos.soak --minutes $(or $(MINUTES),20) --seed $(or $(SEED),1)
 
 lint: setup ## Check style and format
 	$(BIN)/ruff check

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AclOperation, AdminClient, ResourcePatternType, ResourceType
 
+from pipeline import source
 from pipeline.consumer import EventConsumer
 from pipeline.local.kafka_access import allow, grants
 from pipeline.sinks.postgres import RewindError
@@ -54,6 +55,30 @@ def test_members_come_and_go_under_load(place: Place, tmp_path: Path) -> None:
 @pytest.mark.long
 def test_members_come_and_go_for_minutes(make_place: MakePlace, tmp_path: Path) -> None:
     come_and_go(make_place(6), tmp_path, 40)
+
+
+def test_the_newer_group_protocol_gives_the_same_sums(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """KIP-848: the broker assigns, and says itself how long a session lasts. Not the engine's default; see the docs."""
+    classic = {"partition.assignment.strategy", "session.timeout.ms", "heartbeat.interval.ms"}
+
+    def consumer(config: dict[str, Any], **options: Any) -> Consumer:
+        kept = {name: value for name, value in config.items() if name not in classic}
+        return Consumer(kept | {"group.protocol": "consumer"}, **options)
+
+    monkeypatch.setattr(source, "Consumer", consumer)
+    with Feed(place, 5) as feed, consuming(place, **IN_PROCESS) as first:
+        eventually(lambda: bool(first._positions.assigned), timeout=60)
+        for _ in range(3):
+            with consuming(place, **IN_PROCESS) as guest:
+                eventually(functools.partial(shares, guest, feed), timeout=60)
+        feed.send(50)
+        caught_up(place)
+    assert_exact(place)
+
+
+def shares(consumer: EventConsumer, feed: Feed) -> bool:
+    feed.send(10)
+    return bool(consumer._positions.assigned)
 
 
 def test_two_consumers_whose_hot_keys_run_in_opposite_order(make_place: MakePlace) -> None:

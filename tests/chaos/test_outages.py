@@ -93,18 +93,18 @@ def test_a_stop_while_a_sink_is_away_is_an_orderly_end(name: str, place: Place, 
 @pytest.mark.parametrize("name", SINKS)
 def test_an_outage_is_no_reason_to_restart(name: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Liveness holds from before the first assignment until a rewind, however long a sink is away."""
-    monkeypatch.setattr(health, "STALLED_SECONDS", 8.0)
+    monkeypatch.setattr(health, "STALLED_SECONDS", 5.0)
     monkeypatch.setattr(engine, "_MAX_BACKOFF_SECONDS", 1.0)
     with Feed(place, 4) as feed:
         feed.send(50)
         server(place, name).stop()
         with consuming(place, **SMALL) as consumer:
-            assert lives(consumer, until=waited(12))
+            assert lives(consumer, until=waited(7))
             server(place, name).start()
             caught_up(place)
             server(place, name).stop()
             feed.send(200)
-            assert lives(consumer, until=waited(12))
+            assert lives(consumer, until=waited(7))
             server(place, name).start()
             caught_up(place)
     assert_exact(place)
@@ -129,7 +129,7 @@ def waited(turns: int) -> Callable[[], bool]:
 
 
 def test_a_rewind_while_redis_is_away_goes_on_once_it_is_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health, "STALLED_SECONDS", 8.0)
+    monkeypatch.setattr(health, "STALLED_SECONDS", 5.0)
     monkeypatch.setattr(engine, "_MAX_BACKOFF_SECONDS", 1.0)
     with Feed(place, 5) as feed, consuming(place, **SMALL) as consumer:
         feed.send(100)
@@ -140,7 +140,7 @@ def test_a_rewind_while_redis_is_away_goes_on_once_it_is_back(place: Place, monk
             eventually(lambda: "redis" in consumer.health.ready()[1]["away"], timeout=20)  # type: ignore[operator]
             connection.execute("UPDATE pipeline_watermarks SET next_offset = next_offset - 3, admitted = admitted")
         feed.send(100)
-        assert lives(consumer, until=waited(10))
+        assert lives(consumer, until=waited(7))
         server(place, "valkey").start()
         caught_up(place)
     with place.pg() as connection:

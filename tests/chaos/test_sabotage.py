@@ -33,7 +33,9 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.real, pytest.mark.chaos]
 
 FAST: dict[str, Any] = {**SMALL}
-PATIENCE = 20.0
+PATIENCE = 30.0
+IMPATIENCE = 8.0
+"""How long a check waits for the sinks; less where a protection is off and they are not expected to get there."""
 
 
 class Here(NamedTuple):
@@ -42,6 +44,7 @@ class Here(NamedTuple):
     place: Place
     directory: Path
     patch: pytest.MonkeyPatch
+    patience: float
 
 
 @contextlib.contextmanager
@@ -49,7 +52,7 @@ def fed(here: Here, seed: int, count: int = 60, **changes: Any) -> Iterator[tupl
     """Run a consumer that has caught up with some records."""
     with Feed(here.place, seed) as feed, consuming(here.place, **(FAST | changes)) as consumer:
         feed.send(count)
-        caught_up(here.place, timeout=PATIENCE)
+        caught_up(here.place, timeout=here.patience)
         yield feed, consumer
 
 
@@ -77,8 +80,8 @@ def lost_answer(here: Here) -> None:
     """Redis did as it was told, and the answer is lost."""
     with Proxy(here.place.settings.redis_port) as proxy, fed(here, 2, redis_port=proxy.port) as (feed, _):
         rule = proxy.rule("lose the answer", b"FCALL", 3)
-        eventually(lambda: exhausted(rule.left, feed), timeout=PATIENCE)
-        caught_up(here.place, timeout=PATIENCE)
+        eventually(lambda: exhausted(rule.left, feed), timeout=here.patience)
+        caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
@@ -96,14 +99,14 @@ def lost_refusal(here: Here) -> None:
         feed.send_these([feed.event() for _ in range(60)], partition=0)
         proxy.rule("lose the answer", b"FCALL", 3)
         with consuming(here.place, redis_port=proxy.port, batch_max_events=60, batch_max_wait_ms=2_000):
-            caught_up(here.place, timeout=PATIENCE)
+            caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
 def duplicates(here: Here) -> None:
     with fed(here, 4) as (feed, _):
         feed.send_these(feed.sent[:30])
-        caught_up(here.place, timeout=PATIENCE)
+        caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
@@ -111,7 +114,7 @@ def twins(here: Here) -> None:
     """Twice the same event in one epoch."""
     with Feed(here.place, 5) as feed, consuming(here.place, batch_max_events=40, batch_max_wait_ms=1_000):
         feed.send_these([feed.event()] * 2 + [feed.event()], partition=0)
-        caught_up(here.place, timeout=PATIENCE)
+        caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
@@ -120,7 +123,7 @@ def death_between_the_sinks(here: Here) -> None:
         with child(here.place, here.directory, crash=Crash("Redis chunk", "before", 2)) as victim:
             eventually(lambda: victim.dead(feed), timeout=40)
         with consuming(here.place, **FAST):
-            caught_up(here.place, timeout=PATIENCE)
+            caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
@@ -131,14 +134,14 @@ def committed_offset_ahead(here: Here) -> None:
         feed.send(150)
         move_committed(here.place, 20)
         with consuming(here.place, **FAST):
-            caught_up(here.place, timeout=PATIENCE)
+            caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
 def aborted_transactions(here: Here) -> None:
     with fed(here, 9) as (feed, _):
         abort_transactions(here.place, feed, 4)
-        caught_up(here.place, timeout=PATIENCE)
+        caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
@@ -149,13 +152,13 @@ def recreated_topic(here: Here) -> None:
     with Feed(here.place, 11) as feed:
         feed.send(150)
     with pytest.raises(HaltError), consuming(here.place, **FAST):
-        caught_up(here.place, timeout=PATIENCE)
+        caught_up(here.place, timeout=here.patience)
 
 
 def mostly_bad(here: Here) -> None:
     here.place.produce([b"junk"] * 30, partition=0)
     with pytest.raises(HaltError), consuming(here.place, dlq_halt_count=20) as consumer:
-        eventually(lambda: not consumer.health.running, timeout=PATIENCE)
+        eventually(lambda: not consumer.health.running, timeout=here.patience)
 
 
 def members_come_and_go(here: Here) -> None:
@@ -163,7 +166,7 @@ def members_come_and_go(here: Here) -> None:
         for _ in range(4):
             with consuming(here.place, **FAST) as guest:
                 eventually(lambda guest=guest: has_partitions(guest, feed), timeout=30)  # type: ignore[misc]
-        caught_up(here.place, timeout=30)
+        caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
 
 
@@ -181,7 +184,7 @@ def crossing_keys(here: Here) -> None:
             for partition in range(2):
                 batch = [encoded(player_id=player, game_id="g") for player in players]
                 feed.send_these(batch, partition=partition)
-        caught_up(here.place, timeout=60)
+        caught_up(here.place, timeout=2 * here.patience)
     with here.place.pg() as connection:
         found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert found.fetchone() == (0,)
@@ -249,7 +252,7 @@ def test_a_protection_switched_off_is_missed(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    where = here(make_place, tmp_path, monkeypatch)
+    where = here(make_place, tmp_path, monkeypatch, PATIENCE if row.covered_by else IMPATIENCE)
     row.switch_off(where)
     failure = ""
     try:
@@ -261,7 +264,7 @@ def test_a_protection_switched_off_is_missed(
     assert bool(failure) != bool(row.covered_by)
 
 
-def here(make_place: MakePlace, directory: Path, patch: pytest.MonkeyPatch) -> Here:
+def here(make_place: MakePlace, directory: Path, patch: pytest.MonkeyPatch, patience: float = PATIENCE) -> Here:
     logs = directory / "logs"
     logs.mkdir()
-    return Here(make_place(), logs, patch)
+    return Here(make_place(), logs, patch, patience)

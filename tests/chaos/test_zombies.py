@@ -39,7 +39,12 @@ def _freezer(step: str) -> Callable[[], None]:
 FREEZERS = {step: _freezer(step) for step in FREEZING}
 
 
-@pytest.mark.parametrize("step", FREEZING)
+SHORT = ("decoded", "copied", "Redis chunk")
+
+
+@pytest.mark.parametrize(
+    "step", [pytest.param(step, marks=[] if step in SHORT else [pytest.mark.long]) for step in FREEZING]
+)
 def test_a_zombie_writes_nothing(step: str, place: Place, tmp_path: Path) -> None:
     with Feed(place, 1) as feed, child(place, tmp_path, setup=freeze_at(step)) as zombie:
         feed.send(20)

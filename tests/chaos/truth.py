@@ -15,6 +15,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 
 from pipeline.errors import EventError
 from pipeline.event import Event, Origin, format_timestamp, load_scoring, parse_record, record_id
+from pipeline.operations.verify import verify
 from tests.place import Place
 
 Identity = tuple[str, datetime, UUID]
@@ -92,10 +93,14 @@ def recount(place: Place) -> Truth:
 
 
 def assert_exact(place: Place, truth: Truth | None = None) -> Truth:
-    """Hold both sinks to the topic, row by row and key by key. Returns the truth they agree with."""
+    """Hold both sinks to the topic, row by row and key by key, and `gamemetrics verify` to what was found.
+
+    Returns the truth they agree with.
+    """
     truth = truth or recount(place)
     _assert_postgresql(place, truth)
     _assert_redis(place, truth)
+    assert not verify(place.settings, lambda *_: None).differences.kept, "gamemetrics verify says otherwise"
     return truth
 
 
