@@ -156,7 +156,8 @@ CREATE TABLE dlq_events (
     record_value     bytea,                 -- to redrive: the bytes as they came; NULL for a tombstone
     redriven_at      timestamptz,
     dropped_at       timestamptz,
-    UNIQUE (topic, partition, record_offset, consumer_service)
+    -- The time too, for a topic that is deleted and created again gives its offsets out anew.
+    UNIQUE (topic, partition, record_offset, record_timestamp, consumer_service)
 );
 
 -- -- bookkeeping -------------------------------------------------------------------------------------------------

@@ -11,8 +11,9 @@ from typing import Annotated, Final
 import psycopg
 import typer
 
-from pipeline.config import Settings, load_settings
+from pipeline.config import Settings
 from pipeline.errors import PipelineError
+from pipeline.operations.settings import operator_settings
 from pipeline.sinks.connection import connect, translated
 
 SCOPES: Final = ("write", "read")
@@ -117,7 +118,7 @@ def create(  # noqa: PLR0913 (the options of a command)
         raise typer.BadParameter("must be 1-100 of A-Z a-z 0-9 _ . -", param_hint="NAME")
     if wrong := set(scopes) - set(SCOPES):
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: must be write or read", param_hint="--scope")
-    secret = create_key(load_settings(), name, Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second))
+    secret = create_key(operator_settings(), name, Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second))
     if as_json:
         typer.echo(json.dumps({"name": name, "key": secret}))
         return
@@ -129,7 +130,7 @@ def create(  # noqa: PLR0913 (the options of a command)
 @keys.command("list")
 def list_(*, as_json: AsJson = False) -> None:
     """List every key made, revoked ones too; never a secret."""
-    found = list_keys(load_settings())
+    found = list_keys(operator_settings())
     if as_json:
         typer.echo(json.dumps([asdict(key) for key in found], default=_text))
         return
@@ -144,7 +145,7 @@ def list_(*, as_json: AsJson = False) -> None:
 @keys.command()
 def revoke(which: Annotated[str, typer.Argument(metavar="NAME|ID")]) -> None:
     """Revoke a key; every replica refuses it within seconds."""
-    typer.echo(f"{revoke_key(load_settings(), which)} is revoked")
+    typer.echo(f"{revoke_key(operator_settings(), which)} is revoked")
 
 
 def _text(moment: datetime) -> str:

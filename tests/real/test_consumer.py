@@ -163,6 +163,16 @@ def test_most_of_an_epoch_bad_stops_loudly_loses_nothing_and_goes_on_after_the_f
     assert fates(place) == (1, 0, 60)
 
 
+def test_dead_letters_of_a_topic_that_was_created_again_are_kept_beside_the_old_ones(place: Place) -> None:
+    place.produce([b"junk"], partition=0)
+    consume_all(place)
+    with place.pg() as connection:  # as if that letter were of the topic that had this name before
+        connection.execute("UPDATE dlq_events SET record_timestamp = record_timestamp - interval '1 day'")
+        connection.execute("UPDATE pipeline_watermarks SET next_offset = 0, dead_lettered = 0")
+    consume_all(place)
+    assert rows(place, "SELECT count(*) FROM dlq_events") == [(2,)]
+
+
 def test_an_unknown_event_type_is_counted_and_scores_nothing(place: Place) -> None:
     place.produce([encoded(event_type="brand:new.type", data={"score": 5})])
     consume_all(place)
