@@ -118,7 +118,8 @@ def create(  # noqa: PLR0913 (the options of a command)
         raise typer.BadParameter("must be 1-100 of A-Z a-z 0-9 _ . -", param_hint="NAME")
     if wrong := set(scopes) - set(SCOPES):
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: must be write or read", param_hint="--scope")
-    secret = create_key(operator_settings(), name, Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second))
+    rights = Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second)
+    secret = create_key(operator_settings(), name, rights)
     if as_json:
         typer.echo(json.dumps({"name": name, "key": secret}))
         return
