@@ -107,18 +107,20 @@ def test_open_elsewhere_only_when_told(place: Place) -> None:
 
 
 def test_a_limit_is_exact_and_shared_by_replicas(place: Place) -> None:
-    key = make_key(place, "slow", "--events-per-second", "10")
+    key = make_key(place, "slow", "--events-per-second", "2")
     with running_edge(place) as one, running_edge(place) as two:
         for edge in (one, two):
             eventually(lambda edge=edge: edge.send(EVENT).status == 401, timeout=5)  # type: ignore[misc]
+        started = time.monotonic()
         replies = [edge.send(EVENT, bearer(key)) for _ in range(15) for edge in (one, two)]
+        most = 2 + 2 * (time.monotonic() - started)
         passed = [reply for reply in replies if reply.status == 200]
-        assert 10 <= len(passed) <= 16
-        assert passed[0].headers["RateLimit-Limit"] == "10"
+        assert 2 <= len(passed) <= most
+        assert passed[0].headers["RateLimit-Limit"] == "2"
         refused = next(reply for reply in replies if reply.status == 429)
         assert int(refused.headers["Retry-After"]) >= 1
         assert refused.headers["RateLimit-Remaining"] == "0"
-        eventually(lambda: one.send(EVENT, bearer(key)).status == 200, timeout=5)
+        eventually(lambda: one.send(EVENT, bearer(key)).status == 200, timeout=10)
 
 
 def test_a_batch_is_charged_for_each_event_and_the_next_waits(place: Place) -> None:

@@ -21,8 +21,8 @@ checks.negative_data_rejection.enabled = false
 def test_schemathesis_finds_nothing(place: Place, tmp_path: Path) -> None:
     with running_edge(place) as edge:
         document = edge.get("/openapi.json").json()
-        # It can't write NDJSON, and no JSON Schema says "at most 24 hours ahead", that 1.0 is no integer, or that NUL is not text. A batch
-        # with a bad event is a 200 that says so. All of these have tests of their own.
+        # It can't write NDJSON, and no JSON Schema says "at most 24 hours ahead", that 1.0 is no integer, or that a
+        # text has no NUL. A batch with a bad event is a 200 that says so. All of these have tests of their own.
         del document["paths"]["/api/v1/events/batch"]["post"]["requestBody"]["content"]["application/x-ndjson"]
         event = document["components"]["schemas"]["Event"]
         event["properties"]["timestamp"]["enum"] = ["2024-01-15T10:35:00Z"]
