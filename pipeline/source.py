@@ -241,6 +241,7 @@ def translate(error: KafkaError, settings: Settings) -> PipelineError:
         return ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")
     if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
         return ConfigurationError(f"KAFKA_USERNAME: {settings.kafka_username!r} lacks a right: {error.str()}")
-    if code in {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError._UNKNOWN_PARTITION}:  # noqa: SLF001
+    # Not _UNKNOWN_TOPIC and _UNKNOWN_PARTITION: so says the client by itself while a killed broker comes back.
+    if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return ConfigurationError(f"KAFKA_TOPIC: {settings.kafka_topic!r}: {error.str()}")
     return UnavailableError(f"Kafka: {error.str()}")

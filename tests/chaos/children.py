@@ -127,7 +127,7 @@ def child(
     running = Child(process, log)
     try:
         yield running
-    except BaseException:
+    except Exception:
         sys.stdout.write(f"-- consumer {running.pid}, exit code {running.exit_code}:\n{running.said[-6_000:]}\n")
         raise
     finally:
