@@ -1,13 +1,12 @@
 #!/usr/bin/env bash
 # Rolls an overlay out with kubectl, as far as it goes well:
-#     deploy/k8s/rollout.sh OVERLAY [--timeout 10m]
+#     deploy/k8s/rollout.sh OVERLAY [SECONDS]
 # The migration first; the new pods wait for it. When it fails, or the new pods do not become available, this says what
 # they said and exits 1: the pods of the version before are still there.
 set -euo pipefail
 cd "$(dirname "$0")"
 overlay=${1:?which overlay: dev, prod, prod-hpa or guide}
-timeout=10m
-[ "${2:-}" = --timeout ] && timeout=$3
+timeout=${2:-600}
 namespace=gamemetrics
 manifests=$(mktemp)
 trap 'rm -f "$manifests"' EXIT
@@ -30,10 +29,16 @@ failed() {
 }
 
 kubectl apply -f "$manifests"
-kubectl -n $namespace wait --for=condition=Complete job/pipeline-migrate --timeout="$timeout" ||
-    failed "the migration did not complete; the new pods wait, the old ones go on" app=pipeline-migrate
+# Complete or Failed, whichever comes first: kubectl waits for one condition only.
+state() { kubectl -n $namespace get job pipeline-migrate -o 'jsonpath={.status.conditions[?(@.status=="True")].type}'; }
+deadline=$((SECONDS + timeout))
+until [[ $(state) == *Complete* ]]; do
+    [[ $(state) != *Failed* && $SECONDS -lt $deadline ]] ||
+        failed "the migration did not complete; the new pods wait, the old ones go on" app=pipeline-migrate
+    sleep 1
+done
 for deployment in $(kubectl -n $namespace get deployments -l 'component in (api, consumer)' -o name); do
-    kubectl -n $namespace rollout status "$deployment" --timeout="$timeout" ||
+    kubectl -n $namespace rollout status "$deployment" --timeout="${timeout}s" ||
         failed "$deployment stopped half-way; its old pods go on. Back: kubectl -n $namespace rollout undo $deployment" \
             "app=${deployment#*/}"
 done

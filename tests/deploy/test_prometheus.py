@@ -1,23 +1,16 @@
 """A real Prometheus scrapes the real pipeline: every dashboard's query has data under load, and an alert fires."""
 
-import json
-import os
-import signal
-import subprocess
 import sys
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from scripts.write_rules import SOURCE
 from tests.deploy.test_monitoring import DASHBOARDS, queries
-from tests.deploy.tools import ROOT, program
+from tests.deploy.tools import ROOT
+from tests.deploy.watching import process, prometheus
 from tests.edges import EdgeUnderTest, free_port, running_edge
 from tests.place import Place
 from tests.waiting import eventually
@@ -26,63 +19,6 @@ pytestmark = pytest.mark.real
 
 SAMPLE_SECONDS: Final = 300
 TABLE: Final = ROOT / "build" / "prometheus-queries.md"
-
-
-@dataclass(frozen=True)
-class Prometheus:
-    """A running Prometheus."""
-
-    port: int
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        url = f"http://127.0.0.1:{self.port}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.load(answer)["data"]
-
-    def samples(self, query: str) -> list[Any]:
-        return list(self.ask("query", query=query)["result"])
-
-    def firing(self) -> set[str]:
-        alerts = self.ask("alerts")["alerts"]
-        return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
-
-
-@contextmanager
-def process(*command: str, environment: dict[str, str], log: Path) -> Iterator[None]:
-    with log.open("w", encoding="utf-8") as stream:
-        started = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
-        try:
-            yield
-        finally:
-            started.send_signal(signal.SIGTERM)
-            started.wait(60)
-
-
-@contextmanager
-def prometheus(directory: Path, targets: dict[str, int]) -> Iterator[Prometheus]:
-    """Run Prometheus on the rules, with every interval of theirs a second and every patience five."""
-    rules = SOURCE.read_text(encoding="utf-8")
-    for slow in ("interval: 15s", "interval: 30s"):
-        rules = rules.replace(slow, "interval: 1s")
-    for patience in ("for: 1m", "for: 2m", "for: 5m"):
-        rules = rules.replace(patience, "for: 5s")
-    (directory / "pipeline.rules.yaml").write_text(rules, encoding="utf-8")
-    jobs = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in targets.items()]
-    configuration = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
-        "rule_files": ["pipeline.rules.yaml"],
-        "scrape_configs": jobs,
-    }
-    (directory / "prometheus.yml").write_text(json.dumps(configuration), encoding="utf-8")
-    port = free_port()
-    command = [
-        program("prometheus"), f"--config.file={directory / 'prometheus.yml'}",
-        f"--storage.tsdb.path={directory / 'tsdb'}", f"--web.listen-address=127.0.0.1:{port}",
-    ]  # fmt: skip
-    with process(*command, environment=dict(os.environ), log=directory / "prometheus.log"):
-        running = Prometheus(port)
-        eventually(lambda: _up(running, len(targets)), timeout=30)
-        yield running
 
 
 @contextmanager
@@ -104,7 +40,7 @@ def test_every_query_has_data_under_load_and_a_lost_redis_is_an_alert(place: Pla
     with (
         running_edge(place) as edge,
         process(*consumer, environment=environment, log=tmp_path / "consumer.log"),
-        prometheus(tmp_path, {"event-ingestion": edge.metrics_port, "event-consumer": metrics}) as watcher,
+        prometheus(tmp_path, {"event-ingestion": [edge.metrics_port], "event-consumer": [metrics]}) as watcher,
         load(place, edge, tmp_path),
     ):
         wanted = [(board.stem, title, query) for board in DASHBOARDS for title, query in queries(board)]
@@ -130,13 +66,6 @@ def test_every_query_has_data_under_load_and_a_lost_redis_is_an_alert(place: Pla
         eventually(lambda: "PipelineSinkAway" in watcher.firing(), timeout=60)
         place.stack.valkey.start()
         eventually(lambda: "PipelineSinkAway" not in watcher.firing(), timeout=60)
-
-
-def _up(running: Prometheus, count: int) -> bool:
-    try:
-        return len(running.samples("up == 1")) == count
-    except OSError:
-        return False
 
 
 def _write_table(wanted: list[tuple[str, str, str]], seen: dict[str, list[Any]]) -> None:
