@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from bench.rig import Bed
 from bench.wire import PostgresTape, RedisTape, Relay, Step
 from pipeline.batch import Records
+from pipeline.config import Settings
 from pipeline.decode import Decoder
 from pipeline.epoch import plan_for, prepare
 from pipeline.event import load_scoring
@@ -59,7 +60,7 @@ def capture(run: Bed, copy: Bed) -> TapedRun:
     decoder = Decoder(settings.kafka_topic, load_scoring(settings.scoring_file))
     on_postgres, on_redis = PostgresTape(), RedisTape()
     with Relay(settings.db_port, on_postgres) as to_postgres, Relay(settings.redis_port, on_redis) as to_redis:
-        through = settings.model_copy(update={"db_port": to_postgres.port, "redis_port": to_redis.port})
+        through = plain(settings).model_copy(update={"db_port": to_postgres.port, "redis_port": to_redis.port})
         with (
             closing(PostgresSink(through, plan, copy.group)) as postgres,
             closing(RedisSink(through, copy.group)) as redis,
@@ -74,9 +75,16 @@ def capture(run: Bed, copy: Bed) -> TapedRun:
                 calls = written.calls or []
                 redis.apply(calls)
                 taped.epochs.append(TapedEpoch(on_postgres.take(), on_redis.take(), len(calls)))
+    if not all(epoch.steps for epoch in taped.epochs):
+        raise NotTheRunError("an epoch was written past the tape")
     if _owed(run) != _owed(copy):
         raise NotTheRunError("the second pass owed Redis other calls than the run did")
     return taped
+
+
+def plain(settings: Settings) -> Settings:
+    """Ask PostgreSQL for no encryption: even a refused offer of it is a byte that is no message."""
+    return settings.model_copy(update={"db_sslmode": "disable"})
 
 
 def make_ready(bed: Bed) -> None:

@@ -101,7 +101,7 @@ def _require_level_redis(bed: Bed, truth: Truth) -> None:
 _EVENTS: Final[LiteralString] = """
 INSERT INTO events (event_id, event_type, player_id, game_id, event_timestamp, ingested_at, data)
 SELECT gen_random_uuid(), CASE WHEN i %% 10 < 3 THEN 'player_score' ELSE 'login' END,
-       'player-' || lpad(player::text, 7, '0'), 'game-' || lpad((player %% 20 + 1)::text, 3, '0'), moment, moment,
+       'player-' || lpad(player::text, 6, '0'), 'game-' || lpad((player %% 20 + 1)::text, 2, '0'), moment, moment,
        jsonb_build_object('score', i %% 10000, 'combo', i %% 1000, 'session', 's' || lpad(i::text, 9, '0'))
 FROM (SELECT i, (i * 7919 + %(day)s * 104729) %% %(players)s + 1 AS player,
              date_trunc('day', now()) - make_interval(days => %(day)s)

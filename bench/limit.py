@@ -16,7 +16,7 @@ from typing import Final
 
 import hiredis
 
-from bench.capture import TapedEpoch, TapedRun, make_ready
+from bench.capture import TapedEpoch, TapedRun, make_ready, plain
 from bench.meter import read_servers
 from bench.rig import Bed, Rig
 from bench.wire import Answers, Step
@@ -53,7 +53,7 @@ class PostgresWire:
     """A session whose protocol is spoken by hand: logged in by the driver, whose socket is then taken over."""
 
     def __init__(self, settings: Settings) -> None:
-        self._driver = connect(settings, "bench-limit")
+        self._driver = connect(plain(settings), "bench-limit")
         self._socket = socket.socket(fileno=os.dup(self._driver.fileno()))
         self._socket.setblocking(True)  # noqa: FBT003 - its only argument
         self._answers = Answers()

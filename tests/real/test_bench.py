@@ -1,0 +1,77 @@
+"""The bench's promises: wrong sums are noticed, and what it replays is what the consumer said."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from bench.capture import NotTheRunError, capture
+from bench.limit import replay
+from bench.load import Load, produce
+from bench.rig import Bed, Rig
+from bench.truth import Truth, WrongSumsError, compare, require, sum_up
+from pipeline.operations.workload import Workload
+from pipeline.sinks.redis import connect
+from tests.conftest import MakePlace
+from tests.consuming import consume_all
+from tests.place import Place
+
+EVENTS = 3_000
+
+
+def consumed(place: Place, epoch: int = 1_000) -> tuple[Bed, Truth]:
+    """A bed at a place into which a small load was consumed, several epochs of it."""
+    bed = Bed(place.stack, place.settings)
+    load = Load(EVENTS, Workload(seed=7, end=datetime.now(UTC) - timedelta(minutes=1), players=200))
+    assert produce(bed, load).events == EVENTS
+    consume_all(place, batch_max_events=epoch)
+    return bed, sum_up(load.slices())
+
+
+def elsewhere(bed: Bed, other: Place) -> Bed:
+    """The topic and group of a bed, with the stores of another place."""
+    stores = {"kafka_topic": bed.settings.kafka_topic, "kafka_group_id": bed.group}
+    return Bed(other.stack, other.settings.model_copy(update=stores))
+
+
+def test_right_sums_pass_and_each_wrong_one_is_noticed(place: Place) -> None:
+    bed, truth = consumed(place)
+    require(bed, truth)
+    for statement, fault in (
+        ("UPDATE player_event_counts SET events = events + 1 WHERE player_id = 'player-000001'", "counts: "),
+        ("UPDATE leaderboard_daily SET score = score - 1 WHERE player_id = 'player-000001'", "daily scores: "),
+        ("DELETE FROM leaderboard_alltime WHERE player_id = 'player-000001'", "all-time scores: "),
+        ("DELETE FROM events WHERE player_id = 'player-000002'", "events: "),
+    ):
+        with place.pg() as connection:
+            connection.execute(statement.encode())
+        assert any(found.startswith(fault) for found in compare(bed, truth)), fault
+    with pytest.raises(WrongSumsError, match=r"counts: .* daily scores: .* all-time scores: "):
+        require(bed, truth, recount=False)
+
+
+def test_a_wrong_counter_in_redis_is_noticed(place: Place) -> None:
+    bed, truth = consumed(place)
+    with connect(bed.settings) as client:
+        client.hincrby("player_stats:player-000001", "total_events", 1)
+    with pytest.raises(WrongSumsError, match="verify"):
+        require(bed, truth)
+
+
+def test_a_replay_does_the_whole_job_again(make_place: MakePlace) -> None:
+    run, copy, target = make_place(), make_place(), make_place()
+    bed, truth = consumed(run)
+    taped = capture(bed, elsewhere(bed, copy))
+    assert len(taped.epochs) >= 3
+    limit = replay(Rig(run.stack), elsewhere(bed, target), taped, EVENTS)
+    assert limit.events == EVENTS
+    assert set(limit.cpu) == {"client", "postgres", "valkey"}
+    require(elsewhere(bed, target), truth)
+
+
+def test_a_pass_that_differs_from_the_run_is_no_tape_of_it(make_place: MakePlace) -> None:
+    run, copy = make_place(), make_place()
+    bed, _ = consumed(run)
+    with run.pg() as connection:
+        connection.execute("UPDATE pipeline_outbox SET payload = payload || ' ' WHERE chunk = 0")
+    with pytest.raises(NotTheRunError):
+        capture(bed, elsewhere(bed, copy))
