@@ -22,6 +22,7 @@ import uvloop
 from bench.clients import HttpClient, streams
 from bench.load import Load
 from bench.meter import Reading
+from bench.progress import await_level
 from bench.rig import Bed
 from bench.service import Service, running
 from bench.waiting import eventually
@@ -77,6 +78,7 @@ def measure(bed: Bed, load: Load, rate: float, **changes: str) -> tuple[Freshnes
         begun = _read(edge, consumer)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             probes, seconds = runner.run(_run(bed, edge.port, bodies, rate))
+        await_level(bed, [consumer], _LAST_SECONDS)  # the last of the load may lie behind the last probe
         ended = _read(edge, consumer)
     events = len(bodies) + len(probes.sent)
     found = Freshness(
