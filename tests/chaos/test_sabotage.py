@@ -171,7 +171,7 @@ def members_come_and_go(here: Here) -> None:
 
 
 def has_partitions(consumer: EventConsumer, feed: Feed) -> bool:
-    feed.send(20)
+    feed.send(3)
     return bool(consumer._positions.assigned)
 
 
