@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit chaos soak lint types lock bench bench-quick clean deploy-check rules sbom audit k8s-check
+.PHONY: help setup run test test-unit chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,9 @@ bench: setup ## Measure throughput, its limit and freshness on this machine, in 
 
 bench-quick: setup ## The same in under a minute, with a tenth of the events
 	$(BIN)/python -m bench --quick
+
+bench-ingest: setup ## Measure the HTTP API beside a bare server, by wrk where there is one
+	$(BIN)/python -m bench.ingest
 
 clean: ## Stop the servers, and remove the environment, the data and the caches
 	@if [ -x $(BIN)/gamemetrics ]; then $(BIN)/gamemetrics local down --wipe; fi
