@@ -146,20 +146,25 @@ def test_keda_follows_the_lag(admin: Kubectl, deployer: Kubectl, make_place: Mak
             caught_up(place)
         finally:
             fleet.resize(0)
-            _keep(moments)
+            if moments:
+                _keep(moments)
     counts = [one.replicas for one in moments]
-    turns = [after - before for before, after in pairwise(counts) if after != before]
+    rises = [after > before for before, after in pairwise(counts) if after != before]
     assert max(counts) >= 3, counts
     assert max(counts) <= PARTITIONS
-    assert turns == sorted(turns, reverse=True), f"up, and then down, and no way back: {counts}"
+    assert rises == sorted(rises, reverse=True), f"up, and then down, and no way back: {counts}"
     verified = gamemetrics(place, "verify")
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
 def _workload() -> list[dict[str, Any]]:
-    wanted = {("Deployment", "event-consumer"), ("ServiceAccount", "event-consumer")}
-    manifests = rendered("overlays/prod")
-    return [one for one in manifests if (one["kind"], one["metadata"]["name"]) in wanted]
+    """The consumer's Deployment, and what it refers to: KEDA reads the environment of what it scales."""
+    names = {"Deployment": "event-consumer", "ServiceAccount": "event-consumer", "ConfigMap": "pipeline-settings-"}
+    return [
+        one
+        for one in rendered("overlays/prod")
+        if one["kind"] in names and one["metadata"]["name"].startswith(names[one["kind"]])
+    ]
 
 
 def _lag(place: Place) -> int:
