@@ -15,6 +15,7 @@ from redis.retry import Retry
 from pipeline import consumer as engine
 from pipeline import epoch as epochs
 from pipeline import source
+from pipeline.aggregate import Deltas
 from pipeline.cache import Cache
 from pipeline.consumer import EventConsumer
 from pipeline.epoch import Epoch
@@ -168,10 +169,10 @@ def no_bad_ratio(patch: Patch) -> None:
 def unsorted_keys(patch: Patch) -> None:
     """Each partition's epochs take the players' rows in an order of their own."""
     for name in ("per_player", "all_time", "per_day"):
-        original: Callable[[pl.DataFrame], pl.DataFrame] = getattr(epochs, name)
+        original: Callable[[Deltas], pl.DataFrame] = getattr(epochs, name)
 
-        def turned(deltas: pl.DataFrame, original: Callable[[pl.DataFrame], pl.DataFrame] = original) -> pl.DataFrame:
-            backwards: Sequence[int] = deltas["partition"].to_list()
-            return original(deltas).reverse() if backwards and backwards[0] % 2 else original(deltas)
+        def turned(deltas: Deltas, original: Callable[[Deltas], pl.DataFrame] = original) -> pl.DataFrame:
+            partitions: Sequence[int] = deltas.counts["partition"].to_list()
+            return original(deltas).reverse() if partitions and partitions[0] % 2 else original(deltas)
 
         patch.setattr(epochs, name, turned)

@@ -184,7 +184,7 @@ def crossing_keys(here: Here) -> None:
             for partition in range(2):
                 batch = [encoded(player_id=player, game_id="g") for player in players]
                 feed.send_these(batch, partition=partition)
-        caught_up(here.place, timeout=2 * here.patience)
+        caught_up(here.place, timeout=8 * here.patience)
     with here.place.pg() as connection:
         found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert found.fetchone() == (0,)
