@@ -58,7 +58,8 @@ def test_every_query_has_data_under_load_and_a_lost_redis_is_an_alert(place: Pla
         try:
             eventually(all_seen, timeout=120, interval=1)
         except AssertionError:
-            pytest.fail(f"no data for {[(board, title) for board, title, query in wanted if not seen.get(query)]}")
+            lacking = [(board, title) for board, title, query in wanted if not seen.get(query)]
+            pytest.fail(f"scrapes: {watcher.scrapes()}; no data for {lacking}")
         finally:
             _write_table(wanted, seen)
         assert watcher.firing() <= {"PipelineDeadLetters"}, "nothing else is wrong yet"

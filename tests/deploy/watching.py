@@ -38,6 +38,10 @@ class Prometheus:
         except OSError:
             return False
 
+    def scrapes(self) -> dict[str, str]:
+        """Say of each target why its last scrape failed, if it did."""
+        return {one["scrapeUrl"]: one["lastError"] for one in self.ask("targets")["activeTargets"]}
+
     def firing(self) -> set[str]:
         alerts = self.ask("alerts")["alerts"]
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
@@ -63,9 +67,12 @@ def prometheus(directory: Path, targets: Mapping[str, Sequence[int]]) -> Iterato
     for patience in ("for: 1m", "for: 2m", "for: 5m"):
         rules = rules.replace(patience, "for: 5s")
     (directory / "pipeline.rules.yaml").write_text(rules, encoding="utf-8")
-    jobs = [{"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]} for job, port in targets.items()]
+    jobs = [
+        {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+        for job, ports in targets.items()
+    ]
     configuration = {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"},
         "rule_files": ["pipeline.rules.yaml"],
         "scrape_configs": jobs,
     }
