@@ -141,6 +141,7 @@ def test_keda_follows_the_lag(admin: Kubectl, deployer: Kubectl, make_place: Mak
             deployer("wait", "--for=condition=Ready", "scaledobject/event-consumer", "--timeout=60s")
             with load(place) as stop:
                 watch(lambda: moments[-1].second > LOAD_SECONDS, LOAD_SECONDS + 60)
+                assert watcher.samples('pipeline:arriving:rate2m{job="event-consumer"} > 0'), watcher.scrapes()
                 stop()
             watch(lambda: moments[-1].lag == 0 and moments[-1].replicas == 1, 400)
             caught_up(place)
