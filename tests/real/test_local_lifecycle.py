@@ -81,7 +81,8 @@ def test_back_ends_that_outlive_their_postmaster_do_not_block_a_start(place: Pla
         psutil.Process(pid).kill()
         eventually(lambda: not postgres.running)
         postgres.start()
-        assert not back_end.is_running()
+        # Dead, though nobody may have collected it: its parent is gone, and not every init does.
+        assert not back_end.is_running() or back_end.status() == psutil.STATUS_ZOMBIE
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT 1")
     assert postgres.ready
