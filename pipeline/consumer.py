@@ -231,6 +231,8 @@ class EventConsumer:
                 self._cache.level(assigned)
         except UnavailableError as error:
             log.warning("not audited", error=str(error))
+            # Again in a few seconds: a server that restarts is one whose state may have fallen back.
+            self._audited_at -= _AUDIT_SECONDS - _MAX_BACKOFF_SECONDS
 
     def _await(self, server: str, work: Callable[[], T]) -> T:
         """Retry from the loop itself: each attempt is a turn, for a restart would not bring the server back."""
