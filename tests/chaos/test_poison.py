@@ -30,7 +30,7 @@ def test_every_bad_record_and_every_rare_one_across_deaths(place: Place, tmp_pat
         feed.send_these(values)
         for nth in (1, 2, 3):
             with child(place, tmp_path, crash=Crash("dead letters", "after", nth), dlq_halt_ratio=1.0) as victim:
-                eventually(functools.partial(victim.dead, None), timeout=40)
+                eventually(functools.partial(victim.dead, None), timeout=90)
                 assert victim.exit_code == -9, victim.said
         consume_all(place, **IN_PROCESS)
     truth = assert_exact(place)
