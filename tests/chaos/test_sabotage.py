@@ -151,8 +151,8 @@ def recreated_topic(here: Here) -> None:
     recreate(here.place)
     with Feed(here.place, 11) as feed:
         feed.send(150)
-    with pytest.raises(HaltError), consuming(here.place, **FAST):
-        caught_up(here.place, timeout=here.patience)
+    with pytest.raises(HaltError), consuming(here.place, **FAST) as consumer:
+        eventually(lambda: not consumer.health.running, timeout=here.patience)
 
 
 def mostly_bad(here: Here) -> None:
