@@ -57,7 +57,7 @@ def caught_up(place: Place, role: RoleName = "all", timeout: float = 60.0) -> No
     ends = log_ends(place)
     redis = RedisSink(settings, settings.kafka_group_id) if ROLES[role].uses_redis else None
     try:
-        eventually(lambda: not _behind(place, settings.kafka_group_id, ends, redis), timeout)
+        eventually(lambda: not _behind(place, settings.kafka_group_id, ends, redis), timeout, interval=0.2)
     finally:
         if redis is not None:
             redis.close()
