@@ -17,7 +17,7 @@ from pipeline.config import Settings
 from pipeline.epoch import Plan
 from pipeline.outbox import Call
 from pipeline.refill import refill, refill_key
-from pipeline.sinks.connection import connect, translated
+from pipeline.sinks.connection import connect, translated, unblocking
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink, Standing
 
@@ -86,7 +86,8 @@ class Cache:
         with self._turn:
             with translated():
                 connection = self._connection()
-                connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
+                with unblocking(connection):
+                    connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
                 # Should this process freeze here, the server frees the lock; all consumers wait for it.
                 connection.execute("SET idle_session_timeout = '60s'")
             try:

@@ -13,11 +13,19 @@ from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
 # The pipeline joins a sorted batch to a keyed table, and must go through the key however little the planner knows of
 # either; the other plans read the whole table. JIT costs more than any of these statements.
 _PLANNER = "-c enable_hashjoin=off -c enable_mergejoin=off -c jit=off -c timezone=UTC"
-# A consumer that is frozen, or whose host has vanished, must not keep its peers from the rows and locks it holds: the
-# server ends a transaction that stands still, and notices a dead peer itself (its own default is two hours).
-_FROZEN = (
-    " -c idle_in_transaction_session_timeout=60s"
+STANDSTILL_SECONDS: Final = 60
+"""How long a frozen consumer may keep its peers from the rows and locks that it holds."""
+
+# The server notices a vanished host itself (its own default is two hours), and ends a transaction that stands still. It
+# cannot end one that stands still in the middle of a COPY, for it waits for the client there: `unblocking` does that.
+_STANDSTILL: Final = (
+    " -c idle_in_transaction_session_timeout={0}s -c lock_timeout={0}s"
     " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+)
+_END_STANDING_COPIES: Final = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    " AND usename = current_user AND state = 'active' AND wait_event = 'ClientRead'"
+    " AND state_change < now() - make_interval(secs => %s)"
 )
 
 _WRONG_ACCOUNT: Final = ("authentication failed", "no pg_hba.conf entry", "no password supplied")
@@ -38,7 +46,7 @@ def connect(settings: Settings, application: str) -> psycopg.Connection:
             password=settings.db_password.get_secret_value(),
             sslmode=settings.db_sslmode,
             application_name=application,
-            options=_PLANNER + _FROZEN,
+            options=_PLANNER + _STANDSTILL.format(STANDSTILL_SECONDS),
             connect_timeout=5,
             keepalives_idle=10,
             keepalives_interval=5,
@@ -47,6 +55,19 @@ def connect(settings: Settings, application: str) -> psycopg.Connection:
         )
     except psycopg.Error as error:
         raise _turned_away(error) from error
+
+
+@contextmanager
+def unblocking(connection: psycopg.Connection) -> Iterator[None]:
+    """Where a lock is not had within STANDSTILL_SECONDS, end the sessions that stand still in a COPY for as long.
+
+    Raises psycopg.errors.LockNotAvailable all the same: the caller tries again.
+    """
+    try:
+        yield
+    except psycopg.errors.LockNotAvailable:
+        connection.execute(_END_STANDING_COPIES, (STANDSTILL_SECONDS,))
+        raise
 
 
 @contextmanager

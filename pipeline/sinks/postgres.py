@@ -17,7 +17,7 @@ from pipeline.errors import HaltError, PipelineError
 from pipeline.frame import encode_copy
 from pipeline.outbox import Call, calls_for
 from pipeline.sinks.admission import Admission
-from pipeline.sinks.connection import connect, translated
+from pipeline.sinks.connection import connect, translated, unblocking
 
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""
@@ -127,7 +127,7 @@ class PostgresSink:
         """
         with translated():
             connection = self._connection()
-            with connection.transaction():
+            with unblocking(connection), connection.transaction():
                 live = epoch.without(self._lock_watermarks(connection, epoch))
                 if not live.spans:
                     return Written()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
+import psycopg
 import redis
 from psycopg.transaction import BaseTransaction
 from psycopg.waiting import Wait
@@ -33,6 +34,7 @@ STEPS: dict[str, tuple[type | ModuleType, str]] = {
     "decoded": (EventConsumer, "_prepare"),
     "written": (PostgresSink, "write"),
     "watermarks locked": (PostgresSink, "_lock_watermarks"),
+    "half a COPY": (psycopg.Copy, "write"),
     "copied": (Admission, "admit"),
     "one table upserted": (postgres, "_merge"),
     "upserted": (PostgresSink, "_add"),

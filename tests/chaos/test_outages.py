@@ -49,7 +49,7 @@ def test_a_sink_away_for_longer_than_the_poll_interval_moves_no_partition(
 
 
 @pytest.mark.parametrize("name", ["kafka", *SINKS])
-@pytest.mark.parametrize("how", ["kill", "pause"])
+@pytest.mark.parametrize("how", ["kill", pytest.param("pause", marks=pytest.mark.long)])
 def test_a_server_that_dies_or_freezes_under_load(name: str, how: str, place: Place, tmp_path: Path) -> None:
     with Feed(place, 2) as feed, child(place, tmp_path, batch_max_wait_ms=200) as consumer:
         feed.send(600)

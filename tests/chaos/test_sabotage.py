@@ -237,6 +237,7 @@ ROWS = [
 CHECKS: dict[str, Check] = {row.check.__name__: row.check for row in ROWS}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_check_passes_with_every_protection_on(
     name: str, make_place: MakePlace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
