@@ -38,6 +38,13 @@ IMPATIENCE = 8.0
 """How long a check waits for the sinks; less where a protection is off and they are not expected to get there."""
 
 
+SLOW_ROWS = """
+    CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_sleep(0.005); RETURN NEW; END $$;
+    CREATE TRIGGER dawdle BEFORE INSERT OR UPDATE ON player_event_counts FOR EACH ROW EXECUTE FUNCTION dawdle();
+"""
+
+
 class Here(NamedTuple):
     """Where a check runs."""
 
@@ -150,7 +157,8 @@ def recreated_topic(here: Here) -> None:
         pass
     recreate(here.place)
     with Feed(here.place, 11) as feed:
-        feed.send(150)
+        for partition in range(3):  # longer than before, each: the id alone tells that it is another topic
+            feed.send_these([feed.event() for _ in range(100)], partition=partition)
     with pytest.raises(HaltError), consuming(here.place, **FAST) as consumer:
         eventually(lambda: not consumer.health.running, timeout=here.patience)
 
@@ -176,15 +184,20 @@ def has_partitions(consumer: EventConsumer, feed: Feed) -> bool:
 
 
 def crossing_keys(here: Here) -> None:
-    """Two writers meet the same keys at the same time, and never deadlock."""
-    players = [f"p{number:04}" for number in range(1_500)]
-    larger = FAST | {"batch_max_events": 1_500, "batch_max_wait_ms": 200}
+    """Two writers meet the same keys at the same time, and never deadlock.
+
+    A row takes 5 ms to write here, so that two transactions of 40 rows each that begin together do meet.
+    """
+    players = [f"p{number:02}" for number in range(40)]
+    larger = FAST | {"batch_max_events": len(players), "batch_max_wait_ms": 2_000}
+    with here.place.pg() as connection:
+        connection.execute(SLOW_ROWS)
     with Feed(here.place, 13) as feed, consuming(here.place, **larger), consuming(here.place, **larger):
-        for _ in range(6):
+        for _ in range(4):
             for partition in range(2):
                 batch = [encoded(player_id=player, game_id="g") for player in players]
                 feed.send_these(batch, partition=partition)
-        caught_up(here.place, timeout=8 * here.patience)
+        caught_up(here.place, timeout=2 * here.patience)
     with here.place.pg() as connection:
         found = connection.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
         assert found.fetchone() == (0,)
