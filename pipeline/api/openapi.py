@@ -82,7 +82,7 @@ def _write_paths() -> dict[str, Any]:
                 "operationId": "postEvent",
                 "summary": "Send one event",
                 "description": "To make a retry safe, set event_id and timestamp; then send the event again, as it "
-                "was, until a 200. A body may be compressed: Content-Encoding: gzip.",
+                "was, until a 200. A body may be compressed: Content-Encoding: gzip or zstd.",
                 "requestBody": {"required": True, "content": {"application/json": event_body}},
                 "responses": {
                     "200": answered("Kafka has the event", "Accepted", {"status": "success", "event_id": _ID}),
@@ -94,9 +94,9 @@ def _write_paths() -> dict[str, Any]:
             "post": {
                 "operationId": "postEvents",
                 "summary": f"Send up to {MAX_EVENTS} events of {MAX_BYTES >> 20} MiB in all",
-                "description": "A JSON array, or NDJSON. Each event is judged for itself. event_ids has an entry for "
-                "each event in its order, null where it was rejected. A 503 with unconfirmed says which events Kafka "
-                "did not confirm; those may have been stored or not.",
+                "description": "A JSON array, or NDJSON; gzip or zstd, if Content-Encoding says so. Each event is "
+                "judged for itself. event_ids has an entry for each event in its order, null where it was rejected. "
+                "A 503 with unconfirmed says which events Kafka did not confirm; those may have been stored or not.",
                 "requestBody": {
                     "required": True,
                     "content": {"application/json": events, "application/x-ndjson": lines},

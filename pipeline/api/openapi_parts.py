@@ -11,7 +11,10 @@ _ERRORS: Final = {
     404: ("Not found", "player_id: this player is not on this board"),
     408: ("The request did not arrive in time", "the request's body did not arrive in time"),
     413: ("Too large", "the body is longer than 65536 bytes"),
-    415: ("A media type or content coding that is not taken here", "Content-Type must be application/json"),
+    415: (
+        "A media type or content coding that is not taken here; the error names those that are",
+        "Content-Encoding must be gzip, zstd or identity",
+    ),
     429: ("Over the rate limit", "over the rate limit of this key; nothing was accepted"),
     431: ("The head of the request is too large", "the head of a request has at most 8192 bytes"),
     503: (

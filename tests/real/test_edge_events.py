@@ -3,6 +3,7 @@
 import gzip
 import json
 import signal
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,11 @@ from tests.conftest import MakePlace
 from tests.edges import EVENT, EdgeUnderTest, free_port, running_edge
 from tests.place import Place
 from tests.waiting import eventually
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = pytest.mark.real
 JSON = {"Content-Type": "application/json"}
@@ -128,7 +134,9 @@ def test_too_large_wrong_type_wrong_method_wrong_path(edge: EdgeUnderTest) -> No
     large = json.dumps({**EVENT, "data": {"score": 1, "x": "y" * 65536}}).encode()
     assert edge.send(large).status == 413
     assert edge.request("POST", "/api/v1/events", b"{}", {"Content-Type": "text/xml"}).status == 415
-    assert edge.post("/api/v1/events", b"x", {"Content-Encoding": "br"}).status == 415
+    unknown = edge.post("/api/v1/events", b"x", {"Content-Encoding": "br"})
+    assert (unknown.status, unknown.headers["Accept-Encoding"]) == (415, "gzip, zstd, identity")
+    assert "zstd" in unknown.json()["error"]
     refused = edge.request("PUT", "/api/v1/events", b"{}", JSON)
     assert (refused.status, refused.headers["Allow"]) == (405, "POST")
     assert edge.request("POST", "/health/live", b"").status == 405
@@ -137,8 +145,12 @@ def test_too_large_wrong_type_wrong_method_wrong_path(edge: EdgeUnderTest) -> No
 
 
 def test_a_compressed_event_is_an_event(edge: EdgeUnderTest) -> None:
-    body = gzip.compress(json.dumps(EVENT).encode())
-    assert edge.post("/api/v1/events", body, {"Content-Encoding": "gzip"}).status == 200
+    body = json.dumps(EVENT).encode()
+    for coding, packed in (("gzip", gzip.compress(body)), ("zstd", zstd.compress(body))):
+        assert edge.post("/api/v1/events", packed, {"Content-Encoding": coding}).status == 200
+        assert edge.post("/api/v1/events", packed[:-5], {"Content-Encoding": coding}).status == 400
+        batch = edge.post("/api/v1/events/batch", body, {"Content-Encoding": coding})
+        assert (batch.status, batch.json()["error"].partition(":")[0]) == (400, f"not {coding}")
 
 
 def test_a_batch_answers_for_each_event(place: Place, edge: EdgeUnderTest) -> None:
@@ -163,10 +175,11 @@ def test_a_batch_answers_for_each_event(place: Place, edge: EdgeUnderTest) -> No
 
 def test_a_batch_as_lines_and_compressed(place: Place, edge: EdgeUnderTest) -> None:
     lines = b"\n".join(json.dumps({**EVENT, "player_id": f"p{number}"}).encode() for number in range(2000)) + b"\r\n\n"
-    headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
-    reply = edge.request("POST", "/api/v1/events/batch", gzip.compress(lines), headers)
-    assert (reply.status, reply.json()["accepted"]) == (200, 2000)
-    assert len({record.key() for record in records(place, 2000)}) == 2000
+    for coding, packed in (("gzip", gzip.compress(lines)), ("zstd", zstd.compress(lines))):
+        headers = {"Content-Type": "application/x-ndjson", "Content-Encoding": coding}
+        reply = edge.request("POST", "/api/v1/events/batch", packed, headers)
+        assert (reply.status, reply.json()["accepted"]) == (200, 2000)
+    assert len({record.key() for record in records(place, 4000)}) == 2000
 
 
 def test_a_batch_that_is_none(edge: EdgeUnderTest) -> None:

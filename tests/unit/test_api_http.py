@@ -1,7 +1,11 @@
 """Heads, chunks and content codings: what is HTTP here, and what is refused."""
 
 import gzip
+import os
+import sys
+import time
 import tracemalloc
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -11,6 +15,11 @@ from pipeline.api.bodies import plain
 from pipeline.api.chunks import Chunks
 from pipeline.api.heads import Head, HeadError, Heads, parse_head
 from pipeline.api.replies import Refusal
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 HOST = b"Host: localhost\r\n"
 
@@ -176,9 +185,26 @@ def encoded(coding: bytes) -> Head:
     return head(b"Host: a", b"Content-Encoding: " + coding)
 
 
-def test_gzip_of_several_members_inflates() -> None:
-    assert plain(encoded(b"gzip"), gzip.compress(b"[1,") + gzip.compress(b"2]"), 100) == b"[1,2]"
+def zstd_frame(content: bytes, **parameters: int) -> bytes:
+    return zstd.compress(
+        content, options={zstd.CompressionParameter[name]: value for name, value in parameters.items()}
+    )
+
+
+@pytest.mark.parametrize(("coding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstd_frame)])
+def test_several_members_or_frames_inflate(coding: bytes, pack: Callable[[bytes], bytes]) -> None:
+    assert plain(encoded(coding), pack(b"[1,") + pack(b"2]"), 100) == b"[1,2]"
+    assert plain(encoded(coding), pack(b"x" * 100), 100) == b"x" * 100
     assert plain(encoded(b"identity"), b"x", 100) == b"x"
+
+
+def test_a_zstd_frame_without_its_size_or_with_a_checksum_inflates() -> None:
+    content = b'{"a":1}' * 10
+    assert plain(encoded(b"zstd"), zstd_frame(content, content_size_flag=0, checksum_flag=1), 100) == content
+
+
+# 9 MB that no window holds but one of 16 MiB or more, of unknown size: RFC 9659 allows 8 MiB.
+WIDE = zstd_frame(os.urandom(1000) * 9000, content_size_flag=0, window_log=24)
 
 
 @pytest.mark.parametrize(
@@ -190,6 +216,19 @@ def test_gzip_of_several_members_inflates() -> None:
         (b"gzip", gzip.compress(b"x" * 50)[:-3], 400),
         (b"gzip", b"plain", 400),
         (b"gzip", gzip.compress(b"x") + b"junk", 400),
+        (b"gzip", gzip.compress(b"") * 101, 400),
+        (b"zstd", zstd_frame(bytes(101)), 413),
+        (b"zstd", zstd_frame(bytes(10_000_000)), 413),
+        (b"zstd", zstd_frame(bytes(10_000_000), content_size_flag=0), 413),
+        (b"zstd", zstd_frame(bytes(50)) * 3, 413),
+        (b"zstd", zstd_frame(b"x" * 50)[:-3], 400),
+        (b"zstd", zstd_frame(b"x" * 50)[:3], 400),
+        (b"zstd", zstd_frame(b"x" * 50, checksum_flag=1)[:-4] + b"\0\0\0\0", 400),
+        (b"zstd", b"plain", 400),
+        (b"zstd", gzip.compress(b"x"), 400),
+        (b"zstd", zstd_frame(b"x") + b"junk", 400),
+        (b"zstd", zstd_frame(b"") * 101, 400),
+        (b"zstd", WIDE, 400),
         (b"br", b"x", 415),
         (b"gzip, gzip", gzip.compress(gzip.compress(b"x")), 415),
     ],
@@ -198,13 +237,26 @@ def test_a_bad_coding_is_refused(coding: bytes, body: bytes, status: int) -> Non
     with pytest.raises(Refusal) as caught:
         plain(encoded(coding), body, 100)
     assert caught.value.status == status
+    if status == 415:
+        assert dict(caught.value.headers)["Accept-Encoding"] == "gzip, zstd, identity"
+        assert "gzip, zstd" in caught.value.error
 
 
-def test_a_bomb_is_not_inflated_past_the_limit() -> None:
-    bomb = gzip.compress(bytes(100_000_000))
+@pytest.mark.parametrize(("coding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstd_frame)])
+def test_a_bomb_is_not_inflated_past_the_limit(coding: bytes, pack: Callable[[bytes], bytes]) -> None:
+    bomb = pack(bytes(100_000_000))
     tracemalloc.start()
     with pytest.raises(Refusal):
-        plain(encoded(b"gzip"), bomb, 1_000_000)
+        plain(encoded(coding), bomb, 1_000_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4_000_000
+
+
+@pytest.mark.parametrize(("coding", "pack"), [(b"gzip", gzip.compress), (b"zstd", zstd_frame)])
+def test_a_body_of_empty_members_costs_no_time(coding: bytes, pack: Callable[[bytes], bytes]) -> None:
+    body = pack(b"") * 200_000
+    started = time.process_time()
+    with pytest.raises(Refusal):
+        plain(encoded(coding), body, 1_000_000)
+    assert time.process_time() - started < 1
