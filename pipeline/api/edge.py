@@ -1,6 +1,7 @@
 """The application behind the HTTP port: which call goes where, who may make it, and how large it may be."""
 
 import re
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
@@ -90,7 +91,7 @@ class Edge:
         """Return how many bytes the request's body may have. Raises Refusal if it is refused by its head alone."""
         route = self._route(head)
         if head.method == "POST" and route.post is not None:
-            self._desk.keyring.caller(head.credential, "write", peer)
+            self._caller(head, "write", peer, None)
         return route.max_body
 
     def call(self, connection: Connection, head: Head, body: bytes) -> None:
@@ -99,7 +100,7 @@ class Edge:
             route = self._exact.get(head.path) or self._route(head)
             if route.post is not None and head.method == "POST":
                 route.check_length(body)
-                route.post(self._desk, connection, head, body, self._caller(head, "write", connection.peer))
+                route.post(self._desk, connection, head, body, self._caller(head, "write", connection.peer, body))
                 return
             self._call_get(route, connection, head, body)
         except Refusal as refusal:
@@ -118,10 +119,13 @@ class Edge:
         if route.page is not None:
             connection.reply(*route.page())
         elif route.get is not None:
-            caller = self._caller(head, "read", connection.peer)
+            caller = self._caller(head, "read", connection.peer, body)
             self._desk.spawn(connection, route.get(self._desk, connection, head, caller))
 
-    def _caller(self, head: Head, scope: Scope, peer: str) -> Caller:
+    def _caller(self, head: Head, scope: Scope, peer: str, body: bytes | None) -> Caller:
+        """Return who calls; `body` is None while it is still arriving. Raises Refusal."""
+        if head.signature:
+            return self._desk.keyring.signer(head.signature, body, scope, peer, time.time())
         return self._desk.keyring.caller(head.credential, scope, peer)
 
     def _route(self, head: Head) -> Route:

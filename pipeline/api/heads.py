@@ -13,6 +13,8 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import httptools
 
+from pipeline.api.signatures import SCHEME
+
 MAX_HEAD_BYTES: Final = 8 * 1024
 _REMEMBERED_HEADS: Final = 4096
 _REMEMBERED_BYTES: Final = 1024
@@ -41,6 +43,7 @@ class Head:
     media_type: str
     encoding: str
     credential: bytes
+    signature: bytes
     headers: dict[bytes, bytes] = field(repr=False)
 
     def segments(self) -> list[str]:
@@ -74,7 +77,8 @@ class Heads:
 
     def _learn(self, block: bytes) -> Head:
         head = parse_head(block)
-        if len(block) <= _REMEMBERED_BYTES:
+        # A signed head is never met again: it would only push out those that are.
+        if len(block) <= _REMEMBERED_BYTES and not head.signature:
             if len(self._known) >= _REMEMBERED_HEADS:
                 self._known.clear()
             self._known[block] = head
@@ -119,6 +123,7 @@ def parse_head(block: bytes) -> Head:
     headers = _unrepeated(found.headers)
     _check_host(headers, parser.get_http_version())
     path, _, query = _origin_form(found.target).partition(b"?")
+    credential, signature = _credentials(headers)
     return Head(
         method=method.decode("ascii"),
         path=path,
@@ -128,7 +133,8 @@ def parse_head(block: bytes) -> Head:
         expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
         media_type=headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1"),
         encoding=headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"),
-        credential=_credential(headers),
+        credential=credential,
+        signature=signature,
         headers=headers,
     )
 
@@ -191,10 +197,13 @@ def _body_length(headers: dict[bytes, bytes]) -> int | None:
     return int(length)
 
 
-def _credential(headers: dict[bytes, bytes]) -> bytes:
-    """Return the digest of the key presented, b"" for none; the key itself goes no further than this."""
-    secret = headers.get(b"x-api-key", b"").strip()
+def _credentials(headers: dict[bytes, bytes]) -> tuple[bytes, bytes]:
+    """Return the digest of the key presented, and the signature; b"" for none. The key itself goes no further."""
+    secret, signature = headers.get(b"x-api-key", b"").strip(), b""
     if not secret:
-        scheme, _, secret = headers.get(b"authorization", b"").strip().partition(b" ")
-        secret = secret.strip() if scheme.lower() == b"bearer" else b""
-    return hashlib.sha256(secret).digest() if secret else b""
+        scheme, _, parameters = headers.get(b"authorization", b"").strip().partition(b" ")
+        if scheme.lower() == b"bearer":
+            secret = parameters.strip()
+        elif scheme.lower() == SCHEME:
+            signature = parameters.strip() or b"?"
+    return hashlib.sha256(secret).digest() if secret else b"", signature

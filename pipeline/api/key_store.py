@@ -6,13 +6,14 @@ from typing import Final
 import structlog
 
 from pipeline.api.boards_postgres import Database
-from pipeline.api.keyring import Caller, Keyring
+from pipeline.api.keyring import Caller, Keyring, Signer
 from pipeline.errors import UnavailableError
 
 _EVERY_S: Final = 2.0
 _FORGIVE_EVERY: Final = 30
 _KEYS: Final = """
-SELECT secret_sha256, name, scopes, games, events_per_second, bytes_per_second, revoked_at IS NULL FROM api_keys
+SELECT id, secret_sha256, signing_secret, revoked_at IS NULL, name, scopes, games, events_per_second, bytes_per_second
+FROM api_keys
 """
 
 _log = structlog.get_logger("keys")
@@ -35,12 +36,15 @@ class KeyStore:
         except UnavailableError as error:
             self._note(str(error))
             return False
-        keys = {
-            bytes(secret_sha256): Caller(name, frozenset(scopes), frozenset(games) if games else None, events, size)
-            for secret_sha256, name, scopes, games, events, size, valid in rows
-            if valid
-        }
-        self._keyring.replace(keys, ever_made=bool(rows))
+        keys: dict[bytes, Caller] = {}
+        signers: dict[str, Signer] = {}
+        for identity, secret_sha256, signing_secret, valid, name, scopes, games, events, size in rows:
+            caller = Caller(name, frozenset(scopes), frozenset(games) if games else None, events, size)
+            if valid and signing_secret is not None:
+                signers[identity] = Signer(caller, bytes(signing_secret))
+            elif valid:
+                keys[bytes(secret_sha256)] = caller
+        self._keyring.replace(keys, signers, ever_made=bool(rows))
         self._note("")
         return True
 

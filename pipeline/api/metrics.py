@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
@@ -30,12 +31,11 @@ class EdgeMetrics(Collector):
     received = published + failed + in flight, in events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wrong_keys: Callable[[], int]) -> None:
         self.received = 0
         self.published = 0
         self.failed = 0
-        self.limited = 0
-        self.wrong_keys = 0
+        self._wrong_keys = wrong_keys
         self._routes: dict[str, _Route] = {}
         self._gauges: list[Gauges] = []
         self._registry = CollectorRegistry()
@@ -63,12 +63,13 @@ class EdgeMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Yield the metrics, for prometheus_client."""
+        limited = sum(route.statuses.get(HTTPStatus.TOO_MANY_REQUESTS, 0) for route in self._routes.values())
         for name, text, value in (
             ("events_received", "Events that clients sent", self.received),
             ("events_published", "Events that Kafka confirmed", self.published),
             ("events_failed", "Events refused, or not confirmed by Kafka", self.failed),
-            ("requests_rate_limited", "Requests answered 429", self.limited),
-            ("requests_wrong_key", "Requests with a wrong key", self.wrong_keys),
+            ("requests_rate_limited", "Requests answered 429", limited),
+            ("requests_wrong_key", "Requests with a wrong key or signature", self._wrong_keys()),
         ):
             yield CounterMetricFamily(name, text, value=value)
         replies = CounterMetricFamily("http_requests", "Replies", labels=["route", "status"])

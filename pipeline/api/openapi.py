@@ -17,6 +17,7 @@ from pipeline.api.openapi_parts import (
     player,
     query,
     segment,
+    signature_scheme,
     statistics,
 )
 from pipeline.api.post_batch import MAX_BYTES, MAX_EVENTS
@@ -28,6 +29,7 @@ EXAMPLE_EVENT: Final = {
     "timestamp": "2024-01-15T10:35:00Z",
     "data": {"score": 1500},
 }
+_WRITERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {"signature": []}, {}]
 _ID: Final = "550e8400-e29b-41d4-a716-446655440000"
 
 
@@ -50,6 +52,7 @@ def document() -> bytes:
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer"},
                     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+                    "signature": signature_scheme(),
                 },
                 "schemas": {
                     "Event": _event(),
@@ -80,6 +83,7 @@ def _write_paths() -> dict[str, Any]:
         "/api/v1/events": {
             "post": {
                 "operationId": "postEvent",
+                "security": _WRITERS,
                 "summary": "Send one event",
                 "description": "To make a retry safe, set event_id and timestamp; then send the event again, as it "
                 "was, until a 200. A body may be compressed: Content-Encoding: gzip or zstd.",
@@ -93,6 +97,7 @@ def _write_paths() -> dict[str, Any]:
         "/api/v1/events/batch": {
             "post": {
                 "operationId": "postEvents",
+                "security": _WRITERS,
                 "summary": f"Send up to {MAX_EVENTS} events of {MAX_BYTES >> 20} MiB in all",
                 "description": "A JSON array, or NDJSON; gzip or zstd, if Content-Encoding says so. Each event is "
                 "judged for itself. event_ids has an entry for each event in its order, null where it was rejected. "

@@ -3,10 +3,11 @@
 from typing import Any, Final
 
 from pipeline import event
+from pipeline.api.signatures import TOLERANCE_S
 
 _ERRORS: Final = {
     400: ("The request breaks the contract; the error names the field", "player_id: required"),
-    401: ("No API key, or a wrong one", "the API key is not known, or is revoked"),
+    401: ("No API key or signature, or a wrong one", "the API key is not known, or is revoked"),
     403: ("The key may not do this, or not for this game", "the key dashboard may not write"),
     404: ("Not found", "player_id: this player is not on this board"),
     408: ("The request did not arrive in time", "the request's body did not arrive in time"),
@@ -42,6 +43,17 @@ def errors(*statuses: int) -> dict[str, Any]:
         if status in {429, 503}:
             found[str(status)]["headers"] = {**_RETRY_AFTER, **(_LIMITS if status == 429 else {})}  # noqa: PLR2004
     return found
+
+
+def signature_scheme() -> dict[str, Any]:
+    """Describe how a request is signed."""
+    return {
+        "type": "http",
+        "scheme": "HMAC-SHA256",
+        "description": "Authorization: HMAC-SHA256 key=ID, t=UNIX_TIME, v1=SIGNATURE, where SIGNATURE is, in "
+        "hexadecimal, the HMAC-SHA256 under the key's secret of UNIX_TIME, a full stop, and the body as it is sent. "
+        f"UNIX_TIME may be {TOLERANCE_S} s off. For keys made with `gamemetrics keys create NAME --signing`.",
+    }
 
 
 def answered(description: str, schema: str, example: object) -> dict[str, Any]:

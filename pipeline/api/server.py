@@ -68,7 +68,7 @@ async def _running(settings: Settings) -> AsyncIterator[None]:
         judge=Judge(load_scoring(settings.scoring_file)),
         keyring=keyring,
         limits=Limits(valkey, settings.rate_limit_rps, settings.rate_limit_bytes_per_s),
-        metrics=EdgeMetrics(),
+        metrics=EdgeMetrics(lambda: keyring.wrong),
         pressure=Pressure(settings.max_in_flight_bytes),
         boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
     )

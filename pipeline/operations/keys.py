@@ -17,7 +17,9 @@ from pipeline.operations.settings import operator_settings
 from pipeline.sinks.connection import connect, translated
 
 SCOPES: Final = ("write", "read")
-_COLUMNS: Final = "id, name, scopes, games, events_per_second, bytes_per_second, created_at, revoked_at"
+_COLUMNS: Final = (
+    "id, name, scopes, games, events_per_second, bytes_per_second, created_at, revoked_at, signing_secret IS NOT NULL"
+)
 _name = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of the HTTP API.")
@@ -30,17 +32,29 @@ class KeyNameError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What a key may do, to which games (empty: all), and how much of it (None: the server's default)."""
+    """What a key may do, to which games (empty: all), and how much of it (None: the server's default).
+
+    One that signs is never sent: its holder signs each body with it, and it may only write.
+    """
 
     scopes: tuple[str, ...] = SCOPES
     games: tuple[str, ...] = ()
     events_per_second: float | None = None
     bytes_per_second: float | None = None
+    signing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key just made, with its secret."""
+
+    id: str
+    secret: str
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A key as the table has it; the secret is known to its holder only."""
+    """A key as the table has it, without its secret."""
 
     id: str
     name: str
@@ -50,12 +64,13 @@ class Key:
     bytes_per_second: float | None
     created_at: datetime
     revoked_at: datetime | None
+    signing: bool
 
 
-def create_key(settings: Settings, name: str, rights: Rights) -> str:
-    """Make a key and return its secret, which cannot be had again. Raises KeyNameError or UnavailableError."""
+def create_key(settings: Settings, name: str, rights: Rights) -> NewKey:
+    """Make a key; its secret cannot be had again. Raises KeyNameError or UnavailableError."""
     identity = secrets.token_hex(4)
-    secret = f"gm_{identity}_{secrets.token_urlsafe(32)}"
+    secret = f"{'gms' if rights.signing else 'gm'}_{identity}_{secrets.token_urlsafe(32)}"
     values = (
         identity,
         name,
@@ -64,17 +79,18 @@ def create_key(settings: Settings, name: str, rights: Rights) -> str:
         list(rights.games) or None,
         rights.events_per_second,
         rights.bytes_per_second,
+        secret.encode() if rights.signing else None,
     )
     with translated(), connect(settings, "gamemetrics keys") as connection:
         try:
             connection.execute(
-                "INSERT INTO api_keys (id, name, secret_sha256, scopes, games, events_per_second, bytes_per_second) "
-                "VALUES (%s, %s, %s, %s, %s, %s, %s)",
+                "INSERT INTO api_keys (id, name, secret_sha256, scopes, games, events_per_second, bytes_per_second, "
+                "signing_secret) VALUES (%s, %s, %s, %s, %s, %s, %s, %s)",
                 values,
             )
         except psycopg.errors.UniqueViolation:
             raise KeyNameError(f"a valid key named {name} exists; revoke it first, or take another name") from None
-    return secret
+    return NewKey(identity, secret)
 
 
 def list_keys(settings: Settings) -> list[Key]:
@@ -110,22 +126,28 @@ def create(  # noqa: PLR0913 (the options of a command)
     bytes_per_second: Annotated[
         float | None, typer.Option(min=0, help="0: no limit. Default: RATE_LIMIT_BYTES_PER_S.")
     ] = None,
+    signing: Annotated[
+        bool, typer.Option("--signing", help="A key that signs each body and is never sent; it may only write.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its secret, once."""
-    scopes = tuple(scope or SCOPES)
+    scopes = tuple(scope or (("write",) if signing else SCOPES))
     if not _name.match(name):
         raise typer.BadParameter("must be 1-100 of A-Z a-z 0-9 _ . -", param_hint="NAME")
     if wrong := set(scopes) - set(SCOPES):
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: must be write or read", param_hint="--scope")
-    rights = Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second)
-    secret = create_key(operator_settings(), name, rights)
+    if signing and scopes != ("write",):
+        raise typer.BadParameter("a key that signs may only write", param_hint="--scope")
+    rights = Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second, signing)
+    made = create_key(operator_settings(), name, rights)
     if as_json:
-        typer.echo(json.dumps({"name": name, "key": secret}))
+        typer.echo(json.dumps({"name": name, "id": made.id, "key": made.secret}))
         return
-    typer.echo(secret)
+    typer.echo(made.secret)
+    used = f"HMAC-SHA256 key={made.id}, t=UNIX_TIME, v1=SIGNATURE" if signing else f"Bearer {made.secret}"
     typer.echo("Keep it: it is not shown again. In force within seconds. Use it as", err=True)
-    typer.echo(f"  curl -H 'Authorization: Bearer {secret}' ...", err=True)
+    typer.echo(f"  curl -H 'Authorization: {used}' ...", err=True)
 
 
 @keys.command("list")
@@ -138,7 +160,8 @@ def list_(*, as_json: AsJson = False) -> None:
     for key in found:
         state = f"revoked {_text(key.revoked_at)}" if key.revoked_at else "valid"
         games = ", ".join(key.games) if key.games else "all games"
-        typer.echo(f"{key.id}  {key.name:<24} {'+'.join(key.scopes):<10} {games:<24} {_text(key.created_at)}  {state}")
+        rights = "write, signs" if key.signing else "+".join(key.scopes)
+        typer.echo(f"{key.id}  {key.name:<24} {rights:<12} {games:<24} {_text(key.created_at)}  {state}")
     if not found:
         typer.echo("There are no keys. Make one: gamemetrics keys create NAME")
 

@@ -21,14 +21,14 @@ def refusal(keyring: Keyring, credential: bytes, peer: str = "192.0.2.1") -> Ref
 def test_open_until_the_first_key() -> None:
     keyring = Keyring({}, may_be_open=True)
     assert keyring.caller(b"", "write", "") is ANYONE
-    keyring.replace({digest(SECRET): WRITER}, ever_made=True)
+    keyring.replace({digest(SECRET): WRITER}, {}, ever_made=True)
     assert refusal(keyring, b"").status == 401
     assert keyring.caller(digest(SECRET), "write", "") is WRITER
 
 
 def test_revoking_the_last_key_lets_nobody_in() -> None:
     keyring = Keyring({}, may_be_open=True)
-    keyring.replace({}, ever_made=True)
+    keyring.replace({}, {}, ever_made=True)
     assert not keyring.open
     assert refusal(keyring, digest(SECRET)).status == 401
 
@@ -37,7 +37,7 @@ def test_closed_and_pending_where_it_may_not_be_open() -> None:
     keyring = Keyring({}, may_be_open=False)
     before = keyring.pending
     assert refusal(keyring, b"").status == 401
-    keyring.replace({}, ever_made=False)
+    keyring.replace({}, {}, ever_made=False)
     assert (before, keyring.pending) == (True, False)
     assert refusal(keyring, b"").status == 401
 
@@ -49,7 +49,7 @@ def test_a_key_without_the_scope_is_refused() -> None:
 
 def test_static_keys_outlive_what_the_database_says() -> None:
     keyring = Keyring(static_keys(Settings(api_keys=SecretStr(f"ops:{SECRET}"))), may_be_open=True)
-    keyring.replace({}, ever_made=True)
+    keyring.replace({}, {}, ever_made=True)
     assert keyring.caller(digest(SECRET), "read", "").name == "ops"
 
 
