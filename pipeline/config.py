@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     rate_limit_bytes_per_s: Annotated[float, Field(ge=0)] = 0
     max_in_flight_bytes: Annotated[int, Field(ge=8 << 20, le=1 << 34)] = 64 << 20
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
+    http_head_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 10
+    http_body_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
+    http_idle_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 75
 
     batch_max_events: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20

@@ -12,7 +12,9 @@ A connection is always in one of these states, and the sweep knows how long it m
 """
 
 import asyncio
+import math
 import time
+from collections.abc import Mapping
 from enum import Enum
 from typing import Final, Protocol, cast
 
@@ -35,15 +37,20 @@ class State(Enum):
     LINGERING = "lingering"
 
 
-PATIENCE: Final = {
-    State.IDLE: 75.0,
-    State.HEAD: 10.0,
-    State.BODY: 60.0,
-    State.BUSY: 30.0,
-    State.STUCK: 20.0,
-    State.LINGERING: 2.0,
-}
-"""Seconds a connection may stay in a state before the sweep ends it."""
+Patience = Mapping[State, float]
+"""Seconds a connection may stay in a state, however busily it trickles, before the sweep ends it."""
+
+
+def patience(*, head: float, body: float, idle: float) -> Patience:
+    """Return how long a client is waited for. The application's own deadlines end a request that it works on."""
+    return {
+        State.IDLE: idle,
+        State.HEAD: head,
+        State.BODY: body,
+        State.BUSY: math.inf,
+        State.STUCK: 20.0,
+        State.LINGERING: 2.0,
+    }
 
 
 class Application(Protocol):
@@ -64,6 +71,7 @@ class House(Protocol):
 
     application: Application
     heads: Heads
+    patience: Patience
     clock: float
     dated: bytes
     draining: bool
@@ -178,12 +186,14 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End the connection if it has stood in its state for too long."""
-        if now - self.since <= PATIENCE[self.state]:
+        if now - self.since <= self._house.patience[self.state]:
             return
         if self.state is State.HEAD or self.state is State.BODY:
             self._refuse(Refusal(408, f"the request's {self.state.value} did not arrive in time"))
-        elif self.state is not State.BUSY:
-            self.abort() if self.state is State.STUCK else self.close()
+        elif self.state is State.STUCK:
+            self.abort()
+        else:
+            self.close()
 
     def drain(self) -> None:
         """Close now if nothing is owed to the client, else after the reply at hand."""

@@ -5,16 +5,17 @@ import socket
 import time
 from email.utils import formatdate
 
-from pipeline.api.connection import Application, Connection
+from pipeline.api.connection import Application, Connection, Patience
 from pipeline.api.heads import Heads
 
 
 class Listener:
     """Accepts connections for an application, sweeps away those that stall, and drains at the end."""
 
-    def __init__(self, application: Application, *, connections: int, arriving_bytes: int) -> None:
+    def __init__(self, application: Application, *, connections: int, arriving_bytes: int, patience: Patience) -> None:
         self.application = application
         self.heads = Heads()
+        self.patience = patience
         self.clock = time.monotonic()
         self.dated = b""
         self.draining = False

@@ -16,6 +16,7 @@ import uvloop
 from pipeline.api.boards import Boards
 from pipeline.api.boards_postgres import Database, PostgresBoards
 from pipeline.api.boards_redis import RedisBoards
+from pipeline.api.connection import patience
 from pipeline.api.desk import Desk
 from pipeline.api.edge import Edge, monitoring_routes, public_routes
 from pipeline.api.judge import Judge
@@ -115,6 +116,9 @@ async def _open(settings: Settings, port: int, edge: Edge, stack: contextlib.Asy
         edge,
         connections=settings.max_connections,
         arriving_bytes=settings.max_in_flight_bytes,
+        patience=patience(
+            head=settings.http_head_timeout_s, body=settings.http_body_timeout_s, idle=settings.http_idle_timeout_s
+        ),
     )
     try:
         await listener.listen(settings.host, port)

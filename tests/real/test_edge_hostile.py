@@ -1,13 +1,16 @@
 """Clients that are broken, slow or hostile: each gets its answer, and the memory stays bounded."""
 
+import contextlib
 import gzip
 import json
 import re
 import resource
+import select
 import socket
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -111,12 +114,61 @@ def test_a_client_that_goes_before_its_answer_harms_nobody(edge: EdgeUnderTest) 
     assert edge.metric("http_connections") == 1
 
 
-def test_slow_heads_and_bodies_are_given_up(edge: EdgeUnderTest) -> None:
-    with edge.dial() as head:
-        head.sendall(REQUEST[:30])
-        started = time.monotonic()
-        assert statuses(read_all(head)) == [408]
-        assert 9 < time.monotonic() - started < 14
+def trickle(client: socket.socket, first: bytes, piece: bytes) -> tuple[bytes, float]:
+    """Send `first`, then `piece` again and again until the server answers or closes; return that, and when it came."""
+    client.sendall(first)
+    started = time.monotonic()
+
+    def answered() -> bool:
+        with contextlib.suppress(OSError):
+            client.send(piece)
+        return bool(select.select([client], [], [], 0)[0])
+
+    eventually(answered, timeout=15, interval=0.1)
+    after = time.monotonic() - started
+    return read_all(client), after
+
+
+def given_up(edge: EdgeUnderTest, first: bytes, piece: bytes, expected: list[int]) -> tuple[list[int], float]:
+    """Do so on a connection of its own; a first answer that comes at once is read before the time counts."""
+    with edge.dial() as client:
+        early = b""
+        if expected[:1] in ([200], [100]):
+            client.sendall(first)
+            while len(statuses(early)) < expected.count(200) + expected.count(100):
+                early += client.recv(4096)
+            first = b""
+        last, after = trickle(client, first, piece)
+        return statuses(early + last), after
+
+
+def test_slow_heads_and_bodies_and_idle_connections_are_given_up(place: Place) -> None:
+    """However they are slow: by nothing more, by a trickle, in chunks, or after a good request."""
+    batch = b"POST /api/v1/events/batch HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    body = batch + b"Content-Length: 4000\r\n\r\n"
+    cases = [
+        (REQUEST[:30], b"", [408], 2),
+        (REQUEST[:30], b"x", [408], 2),
+        (LIVE + REQUEST[:30], b"x", [200, 408], 2),
+        (body, b"", [408], 4),
+        (body, b" ", [408], 4),
+        (batch + b"Expect: 100-continue\r\nContent-Length: 4000\r\n\r\n", b"", [100, 408], 4),
+        (batch + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n", [408], 4),
+        (b"", b"", [], 6),
+        (LIVE, b"", [200], 6),
+        (REQUEST * 3, b"", [200] * 3, 6),
+    ]
+    with (
+        running_edge(place, HTTP_HEAD_TIMEOUT_S="2", HTTP_BODY_TIMEOUT_S="4", HTTP_IDLE_TIMEOUT_S="6") as edge,
+        ThreadPoolExecutor(len(cases)) as threads,
+    ):
+        found = [threads.submit(given_up, edge, first, piece, expected) for first, piece, expected, _ in cases]
+        for (first, piece, expected, bound), one in zip(cases, found, strict=True):
+            answers, after = one.result()
+            assert answers == expected, (first, piece)
+            assert bound - 1 <= after <= bound + 2, (first, piece, after)
+        assert edge.metric("http_connections") == 1
+        assert edge.send(EVENT).status == 200
 
 
 def test_bombs_and_deep_nesting_cost_little(edge: EdgeUnderTest) -> None:
