@@ -67,7 +67,7 @@ def fill(bed: Bed, events: int, players: int) -> None:
                 connection.execute(
                     _EVENTS, {"day": day, "turn": turn, "events": events // (DAYS - _AHEAD), "players": players}
                 )
-        for statement in (_COUNTS, _DAILY, _ALLTIME):
+        for statement in (_COUNTS, _DAILY, _AGE, _SETTLE):
             connection.execute(statement)
         connection.execute("VACUUM (FREEZE, ANALYZE)")
 
@@ -121,7 +121,8 @@ SELECT game_id, (event_timestamp AT TIME ZONE 'UTC')::date, player_id, sum((data
 FROM events WHERE event_type = 'player_score' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
-_ALLTIME: Final[LiteralString] = """
-INSERT INTO leaderboard_alltime (game_id, player_id, score, updated_at)
-SELECT game_id, player_id, sum(score), now() FROM leaderboard_daily GROUP BY 1, 2 ORDER BY 1, 2
+_AGE: Final[LiteralString] = "UPDATE leaderboard_horizon SET settled_at = settled_at - interval '1 day'"
+
+_SETTLE: Final[LiteralString] = """
+SELECT settle_boards(0)  -- nobody else is about
 """

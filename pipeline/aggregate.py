@@ -4,7 +4,6 @@ Pure functions of frames. Deltas are increments, which commute, so it does not m
 epochs arrive, only that each arrives once.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -40,23 +39,23 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Deltas:
-    """What a set of events adds, each frame sorted by its key.
+    """What a set of events adds, each frame sorted by its key, then by partition.
 
     counts: player_id, event_type, partition, events (Int64), last_event (Datetime us UTC).
     days: game_id, day (Date, UTC), player_id, partition, score (Int128: a sum may pass 2^63).
-    totals: game_id, player_id, score (Int128), over all days and partitions.
+    Both also have `player`, a number that orders as player_id does and is cheaper to group by; of this set only.
     """
 
     counts: pl.DataFrame
     days: pl.DataFrame
-    totals: pl.DataFrame
 
 
 def aggregate(events: pl.DataFrame) -> Deltas:
     """Add up admitted events (columns of EVENT_SCHEMA, sorted by player_id) per key.
 
     Keys are grouped and sorted as integers that order as their strings do: a player's run in the sorted frame, and the
-    place of a type or a game in a sorted Enum. Strings cost five times as much.
+    place of a type or a game in a sorted Enum. Strings cost five times as much. Each frame is one lazy query: a small
+    epoch's cost is the number of queries, not of rows.
     """
     keyed = events.select(
         "partition",
@@ -67,62 +66,50 @@ def aggregate(events: pl.DataFrame) -> Deltas:
         _ordered(events["game_id"]),
         player=pl.col("player_id").rle_id(),
     )
-    return Deltas(_counts(keyed), *_scores(keyed.filter(pl.col("score").is_not_null())))
+    return Deltas(_counts(keyed), _days(keyed.filter(pl.col("score").is_not_null())))
 
 
 def _counts(keyed: pl.DataFrame) -> pl.DataFrame:
-    grouped = keyed.group_by("player", "event_type", "partition").agg(
+    keys = ["player", "event_type", "partition"]
+    grouped = keyed.group_by(keys).agg(
         pl.col("player_id").first(),
         events=pl.len().cast(pl.Int64),
         last_event=pl.col("event_timestamp").max(),
     )
-    return grouped.sort("player", "event_type", "partition").select(
-        "player_id", pl.col("event_type").cast(pl.String), "partition", "events", "last_event"
-    )
+    return grouped.sort(keys).with_columns(pl.col("event_type").cast(pl.String))
 
 
-def _scores(keyed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _days(scored: pl.DataFrame) -> pl.DataFrame:
     keys = ["game_id", "day", "player", "partition"]
-    days = (
-        keyed.group_by("game_id", "player", "partition", day=pl.col("event_timestamp").dt.date())
-        .agg(pl.col("player_id").first(), pl.col("score").cast(pl.Int128).sum())
-        .sort(keys)
-    )
-    totals = (
-        days.group_by("game_id", "player")
-        .agg(pl.col("player_id").first(), pl.col("score").sum())
-        .sort("game_id", "player")
-    )
-    game = pl.col("game_id").cast(pl.String)
-    return days.select(game, "day", "player_id", "partition", "score"), totals.select(game, "player_id", "score")
+    dated = scored.with_columns(day=pl.col("event_timestamp").dt.date())
+    grouped = dated.group_by(keys).agg(pl.col("player_id").first(), pl.col("score").cast(pl.Int128).sum())
+    return grouped.sort(keys).with_columns(pl.col("game_id").cast(pl.String))
 
 
-def _ordered(column: pl.Series) -> pl.Series:
+def _ordered(column: pl.Series) -> pl.Expr:
     """Code strings as an Enum whose integers order as the strings do, the same in every process."""
-    return column.cast(pl.Enum(column.unique().sort()))
+    return pl.col(column.name).cast(pl.Enum(column.unique().sort()))
 
 
 def per_player(deltas: Deltas) -> pl.DataFrame:
     """Return the counts over all partitions: player_id, event_type, events, last_event."""
-    sums = [pl.col("events").sum(), pl.col("last_event").max()]
-    return _over_partitions(deltas.counts, ["player_id", "event_type"], sums)
+    sums = [pl.col("player_id").first(), pl.col("events").sum(), pl.col("last_event").max()]
+    counts = _over_partitions(deltas.counts, ["player", "event_type"], sums)
+    return counts.select("player_id", "event_type", "events", "last_event")
 
 
 def per_day(deltas: Deltas) -> pl.DataFrame:
     """Return the scores of each day over all partitions: game_id, day, player_id, score (Decimal(38,0))."""
-    days = _over_partitions(deltas.days, ["game_id", "day", "player_id"], [pl.col("score").sum()])
-    return days.with_columns(pl.col("score").cast(pl.Decimal(38, 0)))
-
-
-def all_time(deltas: Deltas) -> pl.DataFrame:
-    """Return the scores over all days and partitions: game_id, player_id, score (Decimal(38,0))."""
-    return deltas.totals.with_columns(pl.col("score").cast(pl.Decimal(38, 0)))
+    sums = [pl.col("player_id").first(), pl.col("score").sum()]
+    days = _over_partitions(deltas.days, ["game_id", "day", "player"], sums)
+    return days.select("game_id", "day", "player_id", pl.col("score").cast(pl.Decimal(38, 0)))
 
 
 def _over_partitions(frame: pl.DataFrame, keys: list[str], sums: list[pl.Expr]) -> pl.DataFrame:
     """Join the rows of one key; only a player whose events come in by several partitions has more than one."""
-    repeats = frame.select(pl.all_horizontal(pl.col(key) == pl.col(key).shift() for key in keys).any()).item()
-    return frame.group_by(keys, maintain_order=True).agg(sums) if repeats else frame.drop("partition")
+    player, partition = frame["player"], frame["partition"]
+    repeats = ((player == player.shift()) & (partition != partition.shift())).any()
+    return frame.group_by(keys, maintain_order=True).agg(sums) if repeats else frame
 
 
 # -- chunks for Redis ----------------------------------------------------------------------------------------------
@@ -136,55 +123,51 @@ def chunk(deltas: Deltas, expiry: Expiry) -> list[Chunk]:
     return [*_stats_chunks(deltas.counts), *_board_chunks(deltas.days, expiry)]
 
 
-def _stats_chunks(counts: pl.DataFrame) -> Iterator[Chunk]:
+def _stats_chunks(counts: pl.DataFrame) -> list[Chunk]:
     """Columns: k (hash key), t (event types), n (increments), s (total), l (last event, comparable as text)."""
-    players = counts.group_by("partition", "player_id", maintain_order=True).agg(
+    players = counts.group_by("partition", "player", maintain_order=True).agg(
+        pl.col("player_id").first(),
         t="event_type",
         n="events",
         s=pl.col("events").sum(),
-        l=pl.col("last_event").max().dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"),
+        l=pl.col("last_event").max(),
     )
-    players = players.with_columns(k=pl.lit(stats_key("")) + pl.col("player_id"))
-    cost = pl.col("t").list.len().cast(pl.Int64) + _HASH_OVERHEAD
-    for partition, rows in _cut(players, cost):
-        yield Chunk(partition, _columns_to_json("stats", rows.select("k", "t", "n", "s", "l")))
+    rows = _cut(players, pl.col("t").list.len().cast(pl.Int64) + _HASH_OVERHEAD).with_columns(
+        pl.col("l").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"), k=pl.lit(stats_key("")) + pl.col("player_id")
+    )
+    return _render("stats", rows, "k", "t", "n", "s", "l")
 
 
-def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> Iterator[Chunk]:
+def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> list[Chunk]:
     """Columns: g (game), d (day), w (ISO week), x and y (when those expire, Unix seconds), p (players), s (scores).
 
     Scores are text, for a sum may pass 2^53, to which JSON numbers are exact in Lua.
     """
+    rows = _cut(days, pl.lit(_PERIODS, dtype=pl.Int64)).with_columns(pl.col("score").cast(pl.String))
+    boards = rows.group_by("piece", "partition", "game_id", "day", maintain_order=True).agg(p="player_id", s="score")
     day = pl.col("day")
     number = day.cast(pl.Int32).cast(pl.Int64)
     week_ends = number - day.dt.weekday().cast(pl.Int64) + 8
-    for partition, rows in _cut(days, pl.lit(_PERIODS, dtype=pl.Int64)):
-        boards = rows.group_by("game_id", "day", maintain_order=True).agg(
-            p="player_id", s=pl.col("score").cast(pl.String)
-        )
-        boards = boards.select(
-            g="game_id",
-            d=day.dt.strftime("%Y-%m-%d"),
-            w=day.dt.strftime("%G-W%V"),
-            x=(number + 1 + expiry.daily_days) * SECONDS_A_DAY,
-            y=(week_ends + expiry.weekly_days) * SECONDS_A_DAY,
-            p="p",
-            s="s",
-        )
-        yield Chunk(partition, _columns_to_json("boards", boards))
+    dated = boards.with_columns(
+        g="game_id",
+        d=day.dt.strftime("%Y-%m-%d"),
+        w=day.dt.strftime("%G-W%V"),
+        x=(number + 1 + expiry.daily_days) * SECONDS_A_DAY,
+        y=(week_ends + expiry.weekly_days) * SECONDS_A_DAY,
+    )
+    return _render("boards", dated, "g", "d", "w", "x", "y", "p", "s")
 
 
-def _cut(frame: pl.DataFrame, cost: pl.Expr) -> Iterator[tuple[int, pl.DataFrame]]:
-    """Split rows by partition, and each partition so that a piece costs at most MAX_OPERATIONS (or is one row)."""
-    rows = frame.sort("partition", maintain_order=True).with_columns(cost=cost)
+def _cut(rows: pl.DataFrame, cost: pl.Expr) -> pl.DataFrame:
+    """Mark each row with its piece: of one partition, and of at most MAX_OPERATIONS commands (or one row)."""
+    sorted_rows = rows.sort("partition", maintain_order=True).with_columns(cost=cost)
     limit = pl.max_horizontal(MAX_OPERATIONS - pl.col("cost").max(), 1)  # a piece may run over by its last row
     spent = (pl.col("cost").cum_sum() - pl.col("cost")).over("partition")
-    start = 0
-    for length, piece in rows.select(pl.struct("partition", spent // limit).rle()).unnest("partition").iter_rows():
-        yield int(piece["partition"]), rows.slice(start, length)
-        start += length
+    return sorted_rows.with_columns(piece=pl.struct("partition", spent // limit).rle_id())
 
 
-def _columns_to_json(name: str, frame: pl.DataFrame) -> bytes:
-    encoded = frame.select(pl.all().implode()).to_struct().struct.json_encode().item()
-    return f'{{"{name}":{encoded}}}'.encode()
+def _render(name: str, rows: pl.DataFrame, *columns: str) -> list[Chunk]:
+    """Write each piece as one JSON object of columns."""
+    pieces = rows.group_by("piece", maintain_order=True).agg(pl.col("partition").first(), *columns)
+    written = pieces.select("partition", pl.struct(columns).struct.json_encode())
+    return [Chunk(partition, f'{{"{name}":{text}}}'.encode()) for partition, text in written.iter_rows()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from pipeline.aggregate import Chunk, Expiry, aggregate, all_time, chunk, per_day, per_player
+from pipeline.aggregate import Chunk, Expiry, aggregate, chunk, per_day, per_player
 from pipeline.config import Settings
 from pipeline.decode import Decoded, Rejected
 from pipeline.frame import encode_copy, sort_by_identity
@@ -35,7 +35,6 @@ class Effects:
 
     ledger: bytes
     counts: bytes | None
-    totals: bytes | None
     days: bytes | None
     chunks: list[Chunk]
 
@@ -84,11 +83,10 @@ def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:
     if "stats" not in role.projections:
         deltas = replace(deltas, counts=deltas.counts.clear())
     if "leaderboard" not in role.projections:
-        deltas = replace(deltas, days=deltas.days.clear(), totals=deltas.totals.clear())
+        deltas = replace(deltas, days=deltas.days.clear())
     return Effects(
         ledger=encode_ledger(events, role),
         counts=encode_copy(per_player(deltas)) if len(deltas.counts) else None,
-        totals=encode_copy(all_time(deltas)) if len(deltas.totals) else None,
         days=encode_copy(per_day(deltas)) if len(deltas.days) else None,
         chunks=chunk(deltas, plan.expiry) if role.uses_redis else [],
     )

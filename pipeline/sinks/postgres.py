@@ -22,6 +22,9 @@ from pipeline.sinks.connection import connect, translated, unblocking
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""
 
+SETTLING_LOCK: Final = 0x736574746C
+"""Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
+
 
 class RewindError(PipelineError):
     """An epoch starts above its watermark (PostgreSQL was restored, or an epoch before it failed): read again."""
@@ -81,7 +84,10 @@ class PostgresSink:
     # -- between epochs ------------------------------------------------------------------------------------------------
 
     def maintain(self) -> None:
-        """Make the day partitions that are due, drop those that retention lets go, and read which days are covered."""
+        """Make the day partitions that are due, drop those that retention lets go, and read which days are covered.
+
+        Also settles the days of the boards that have passed, once a day.
+        """
         with translated():
             connection = self._connection()
             ahead = (self._settings.partition_days_ahead,)
@@ -89,6 +95,8 @@ class PostgresSink:
             connection.execute(sql.SQL("SELECT make_day_partitions({}, %s)").format(ledger), ahead)
             if keep := self._settings.events_keep_days:
                 connection.execute(sql.SQL("SELECT drop_day_partitions({}, %s)").format(ledger), (keep,))
+            if "leaderboard" in self._role.projections:
+                connection.execute("SELECT settle_boards(%s)", (SETTLING_LOCK,))
             row = connection.execute(
                 sql.SQL("SELECT min(lower_bound), max(upper_bound) FROM day_partitions WHERE parent = {}::regclass")
                 .format(ledger)
@@ -164,10 +172,10 @@ class PostgresSink:
     def _add(self, connection: psycopg.Connection, effects: Effects) -> None:
         if effects.counts is not None:
             _merge(connection, "added_counts", effects.counts, _MERGE_COUNTS)
-        if effects.totals is not None:
-            _merge(connection, "added_totals", effects.totals, _MERGE_TOTALS)
         if effects.days is not None:
             _merge(connection, "added_days", effects.days, _MERGE_DAYS)
+            connection.execute(_HOLD_OFF_SETTLING, (SETTLING_LOCK,))
+            connection.execute(_MERGE_SETTLED)
 
     def _bury(self, connection: psycopg.Connection, bad: list[Rejected]) -> None:
         if not bad:
@@ -268,8 +276,6 @@ SET client_min_messages = warning;
 CREATE TEMPORARY TABLE IF NOT EXISTS added_counts
     (player_id text COLLATE "C", event_type text COLLATE "C", events bigint, last_event timestamptz)
     ON COMMIT DELETE ROWS;
-CREATE TEMPORARY TABLE IF NOT EXISTS added_totals
-    (game_id text COLLATE "C", player_id text COLLATE "C", score numeric) ON COMMIT DELETE ROWS;
 CREATE TEMPORARY TABLE IF NOT EXISTS added_days
     (game_id text COLLATE "C", day date, player_id text COLLATE "C", score numeric) ON COMMIT DELETE ROWS;
 """
@@ -283,18 +289,25 @@ WHEN NOT MATCHED THEN INSERT (player_id, event_type, events, last_event)
                       VALUES (added.player_id, added.event_type, added.events, added.last_event)
 """
 
-_MERGE_TOTALS: Final = """
-MERGE INTO leaderboard_alltime AS kept USING added_totals AS added
-   ON kept.game_id = added.game_id AND kept.player_id = added.player_id
-WHEN MATCHED THEN UPDATE SET score = kept.score + added.score, updated_at = now()
-WHEN NOT MATCHED THEN INSERT (game_id, player_id, score, updated_at)
-                      VALUES (added.game_id, added.player_id, added.score, now())
-"""
-
 _MERGE_DAYS: Final = """
 MERGE INTO leaderboard_daily AS kept USING added_days AS added
    ON kept.game_id = added.game_id AND kept.day = added.day AND kept.player_id = added.player_id
 WHEN MATCHED THEN UPDATE SET score = kept.score + added.score, updated_at = now()
 WHEN NOT MATCHED THEN INSERT (game_id, day, player_id, score, updated_at)
                       VALUES (added.game_id, added.day, added.player_id, added.score, now())
+"""
+
+# The scores of settled days are part of the all-time board, where a late event must be added too.
+_HOLD_OFF_SETTLING: Final = """
+SELECT pg_advisory_xact_lock_shared(%s) WHERE EXISTS (SELECT FROM added_days WHERE day < current_date - 1)
+"""
+
+_MERGE_SETTLED: Final = """
+MERGE INTO leaderboard_settled AS kept
+USING (SELECT game_id, player_id, sum(score) AS score FROM added_days
+       WHERE day < (SELECT settled_before FROM leaderboard_horizon) GROUP BY 1, 2 ORDER BY 1, 2) AS added
+   ON kept.game_id = added.game_id AND kept.player_id = added.player_id
+WHEN MATCHED THEN UPDATE SET score = kept.score + added.score, updated_at = now()
+WHEN NOT MATCHED THEN INSERT (game_id, player_id, score, updated_at)
+                      VALUES (added.game_id, added.player_id, added.score, now())
 """

@@ -168,7 +168,7 @@ def no_bad_ratio(patch: Patch) -> None:
 
 def unsorted_keys(patch: Patch) -> None:
     """Each partition's epochs take the players' rows in an order of their own."""
-    for name in ("per_player", "all_time", "per_day"):
+    for name in ("per_player", "per_day"):
         original: Callable[[Deltas], pl.DataFrame] = getattr(epochs, name)
 
         def turned(deltas: Deltas, original: Callable[[Deltas], pl.DataFrame] = original) -> pl.DataFrame:

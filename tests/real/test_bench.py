@@ -39,7 +39,7 @@ def test_right_sums_pass_and_each_wrong_one_is_noticed(place: Place) -> None:
     for statement, fault in (
         ("UPDATE player_event_counts SET events = events + 1 WHERE player_id = 'player-000001'", "counts: "),
         ("UPDATE leaderboard_daily SET score = score - 1 WHERE player_id = 'player-000001'", "daily scores: "),
-        ("DELETE FROM leaderboard_alltime WHERE player_id = 'player-000001'", "all-time scores: "),
+        ("UPDATE leaderboard_horizon SET settled_before = 'infinity'", "all-time scores: "),
         ("DELETE FROM events WHERE player_id = 'player-000002'", "events: "),
     ):
         with place.pg() as connection:

@@ -168,7 +168,7 @@ def fill(place: Place) -> None:
     with place.redis() as client, place.pg() as connection:
         for player, score in players:
             client.zadd("leaderboard:g 1/x:alltime", {player: score})
-            connection.execute("INSERT INTO leaderboard_alltime VALUES (%s, %s, %s, now())", ("g 1/x", player, score))
+            connection.execute("INSERT INTO leaderboard_settled VALUES (%s, %s, %s, now())", ("g 1/x", player, score))
         client.hset(
             "player_stats:é/1",
             mapping={"total_events": 3, "event_a": 2, "event_event_b": 1, "last_event": "2024-01-15T10:35:00.000000Z"},

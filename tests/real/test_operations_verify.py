@@ -150,8 +150,8 @@ TAMPERINGS = {
         "player 'player-4'",
     ),
     "a score of all time changed": Tampering(
-        ["UPDATE leaderboard_alltime SET score = score + 1 WHERE game_id = 'game-0' AND player_id = 'player-5'"],
-        ["UPDATE leaderboard_alltime SET score = score - 1 WHERE game_id = 'game-0' AND player_id = 'player-5'"],
+        ["INSERT INTO leaderboard_settled VALUES ('game-0', 'player-5', 1, now())"],
+        ["DELETE FROM leaderboard_settled"],
         "board",
         "game-0 alltime player 'player-5'",
     ),

@@ -15,7 +15,6 @@ from pipeline.aggregate import (
     Deltas,
     Expiry,
     aggregate,
-    all_time,
     chunk,
     per_day,
     per_player,
@@ -54,17 +53,14 @@ def test_deltas_are_the_counts_and_sums(given_rows: list[dict[str, Any]]) -> Non
     deltas = aggregate(frame(given_rows))
     counts = Counter((row["player_id"], row["event_type"]) for row in given_rows)
     last: dict[tuple[str, str], datetime] = {}
-    totals: dict[tuple[str, str], int] = defaultdict(int)
     days: dict[tuple[str, Any, str], int] = defaultdict(int)
     for row in given_rows:
         key = (row["player_id"], row["event_type"])
         last[key] = max(last.get(key, START), row["event_timestamp"])
         if row["score"] is not None:
-            totals[row["game_id"], row["player_id"]] += row["score"]
             days[row["game_id"], row["event_timestamp"].date(), row["player_id"]] += row["score"]
     players = {(p, t): (n, moment) for p, t, n, moment in per_player(deltas).iter_rows()}
     assert players == {key: (count, last[key]) for key, count in counts.items()}
-    assert {(g, p): int(s) for g, p, s in all_time(deltas).iter_rows()} == totals
     assert {(g, d, p): int(s) for g, d, p, s in per_day(deltas).iter_rows()} == days
 
 
@@ -99,7 +95,7 @@ def test_a_sum_past_64_bits_does_not_wrap() -> None:
         "event_timestamp": START, "score": 2**53,
     }  # fmt: skip
     deltas = aggregate(frame([row] * 2000))
-    assert int(all_time(deltas)["score"][0]) == 2000 * 2**53
+    assert int(per_day(deltas)["score"][0]) == 2000 * 2**53
     assert json.loads(chunk(deltas, EXPIRY)[-1].payload)["boards"]["s"] == [[str(2000 * 2**53)]]
 
 
@@ -138,7 +134,7 @@ def test_dated_boards_expire_after_their_period() -> None:
 def test_nothing_adds_up_to_nothing() -> None:
     assert chunk(aggregate(frame([])), EXPIRY) == []
     empty = aggregate(frame([]))
-    assert chunk(Deltas(empty.counts, empty.days, empty.totals), EXPIRY) == []
+    assert chunk(Deltas(empty.counts, empty.days), EXPIRY) == []
 
 
 @given(rows)
@@ -147,7 +143,6 @@ def test_keys_are_in_one_order_for_every_writer(given_rows: list[dict[str, Any]]
     deltas = aggregate(frame(given_rows))
     for table, keys in (
         (per_player(deltas), ["player_id", "event_type"]),
-        (all_time(deltas), ["game_id", "player_id"]),
         (per_day(deltas), ["game_id", "day", "player_id"]),
     ):
         assert table.equals(table.sort(keys))
