@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -317,6 +318,16 @@ def test_kafka_away_is_503_within_5_s_in_flat_memory_and_heals(place: Place) -> 
         assert peak - before < 64 << 20
         assert edge.get("/health/ready").status == 200
         eventually(lambda: edge.metric("ingest_in_flight_bytes") == 0)
+
+
+def test_what_only_the_consumer_needs_is_not_loaded(edge: EdgeUnderTest) -> None:
+    assert edge.send(EVENT).status == 200
+    assert edge.get("/api/v1/leaderboards/game-test-001").status == 200
+    mapped = Path(f"/proc/{edge.pid}/maps").read_text(encoding="utf-8")
+    assert "/confluent_kafka/" in mapped
+    for library in ("/polars", "/_polars", "/pyarrow/", "/pgpq/"):
+        assert library not in mapped
+    assert edge.resident_bytes() < 128 << 20
 
 
 def test_a_port_in_use_is_named(place: Place, edge: EdgeUnderTest) -> None:
