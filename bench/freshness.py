@@ -30,7 +30,7 @@ from pipeline.event import format_timestamp, stats_key
 from pipeline.operations.workload import client_bodies
 
 PROBES_A_SECOND: Final = 20
-_PAUSE: Final = 0.002
+_PAUSE: Final = 0.005
 _LAST_SECONDS: Final = 60.0
 _START_SECONDS: Final = 60.0
 

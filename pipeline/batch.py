@@ -33,6 +33,12 @@ class Records:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    def __getitem__(self, rows: slice) -> "Records":
+        """Return some of the records, in order."""
+        return Records(
+            self.partitions[rows], self.offsets[rows], self.timestamps[rows], self.keys[rows], self.values[rows]
+        )
+
     def extend(self, other: "Records") -> None:
         """Append the records of another."""
         self.partitions += other.partitions

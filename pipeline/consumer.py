@@ -220,7 +220,8 @@ class EventConsumer:
     def _audit(self) -> None:
         """See to both sinks while nothing flows: one that was emptied or restored is else not noticed before an event.
 
-        Raises RewindError where PostgreSQL fell back, HaltError where the topic is another.
+        What epochs do beside their work is done here too, for no stage is under way. Raises RewindError where
+        PostgreSQL fell back, HaltError where the topic is another.
         """
         self._audited_at = monotonic()
         assigned = sorted(self._positions.assigned)
@@ -229,6 +230,7 @@ class EventConsumer:
                 raise RewindError(f"the watermarks of partitions {lost} fell back")
             if self._role.uses_redis:
                 self._cache.level(assigned)
+            self._maintain()
         except UnavailableError as error:
             log.warning("not audited", error=str(error))
             # Again in a few seconds: a server that restarts is one whose state may have fallen back.

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline import consumer as engine
 from pipeline.consumer import EventConsumer
 from pipeline.errors import ConfigurationError, HaltError
 from pipeline.roles import ROLES
@@ -211,3 +212,13 @@ def test_two_consumers_share_the_partitions_and_count_each_event_once(place: Pla
         caught_up(place)
     assert fates(place) == (4_000, 0, 0)
     assert rows(place, "SELECT sum(total_events) FROM player_statistics") == [(4_000,)]
+
+
+def test_an_idle_consumer_forgets_what_redis_was_paid(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last epochs before a quiet night leave nothing behind, and their metric does not stand still."""
+    monkeypatch.setattr(engine, "_AUDIT_SECONDS", 0.3)
+    place.produce([encoded() for _ in range(10)])
+    with consuming(place, outbox_keep_seconds=0):
+        caught_up(place)
+        eventually(lambda: rows(place, "SELECT count(*) FROM pipeline_outbox") == [(0,)])
+    assert rows(place, "SELECT count(*) FROM events") == [(10,)]
