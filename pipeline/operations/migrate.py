@@ -7,6 +7,7 @@ import psycopg
 from psycopg import sql
 
 from pipeline.config import Settings
+from pipeline.errors import UnavailableError
 from pipeline.schema import Migration, applied_versions, check_schema, known_migrations
 from pipeline.sinks.connection import connect, translated
 
@@ -49,11 +50,14 @@ def migrate(settings: Settings) -> Migrated:
 
 
 def _apply(connection: psycopg.Connection, migration: Migration) -> None:
-    with connection.transaction():
-        connection.execute(migration.path.read_bytes())
-        connection.execute(
-            "INSERT INTO schema_migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
-        )
+    try:
+        with connection.transaction():
+            connection.execute(migration.path.read_bytes())
+            connection.execute(
+                "INSERT INTO schema_migrations (version, name) VALUES (%s, %s)", (migration.version, migration.name)
+            )
+    except psycopg.Error as error:
+        raise UnavailableError(f"PostgreSQL: {migration.path.name} was undone: {str(error).strip()}") from error
 
 
 def _make_partitions(connection: psycopg.Connection, ahead: int) -> int:

@@ -1,15 +1,19 @@
 """A wrong configuration stops the start and names the variable; a server that is away is waited for."""
 
+import shutil
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import SecretStr
 
+import migrations
 from pipeline.consumer import EventConsumer
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, UnavailableError
+from pipeline.operations.migrate import migrate
 from pipeline.roles import ROLES
 from tests.consuming import consume_all, settings_of
 from tests.events import encoded
@@ -76,6 +80,26 @@ def test_a_schema_that_is_behind_or_ahead_is_refused(place: Place) -> None:
         connection.execute("DELETE FROM schema_migrations WHERE version IN (1, 9999)")
         with pytest.raises(ConfigurationError, match=r"is behind: it lacks 0001; run gamemetrics migrate"):
             start(place)
+
+
+def test_a_migration_that_fails_half_way_is_undone_and_named(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in Path(migrations.__file__).parent.glob("*.sql"):
+        shutil.copy(file, tmp_path)
+    (tmp_path / "9998_good.sql").write_text("CREATE TABLE first_step ();")
+    broken = tmp_path / "9999_broken.sql"
+    broken.write_text("CREATE TABLE half_a_step ();\nSELECT no_such_function();")
+    monkeypatch.setattr(migrations, "__file__", str(tmp_path / "__init__.py"))
+    with pytest.raises(UnavailableError, match=r"9999_broken\.sql was undone: function no_such_function\(\) does not"):
+        migrate(place.settings)
+    with place.pg() as connection:
+        made = connection.execute("SELECT to_regclass('first_step')::text, to_regclass('half_a_step')::text")
+        assert made.fetchone() == ("first_step", None)
+    with pytest.raises(ConfigurationError, match=r"is behind: it lacks 9999"):
+        start(place)
+    broken.write_text("CREATE TABLE half_a_step ();")
+    assert migrate(place.settings).applied == ["9999_broken"]
 
 
 def test_a_database_that_is_away_at_the_start_is_waited_for(place: Place) -> None:
