@@ -3,6 +3,8 @@
 The server, the load generator and the broker share the machine. wrk makes the load where it is installed, a Python
 generator otherwise; the table says which. The bare server is uvloop and httptools with a fixed reply: no Kafka, no
 judging. CPU seconds are the server process's own, user and system.
+
+Then reads from Redis at a fixed pace, beside writes at a fixed pace, from a Python generator.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.ingest_clients import Load, PythonLoad, WrkLoad
+from bench.ingest_reads import BATCH, Seen, fill, read_beside_writes
 from pipeline.local.stack import Stack
 
 _START_S: Final = 30.0
@@ -82,12 +85,16 @@ def main() -> None:
     """Measure every case and print the table."""
     options = argparse.ArgumentParser(prog="python -m bench.ingest", description=__doc__)
     options.add_argument("--seconds", type=float, default=8.0, help="length of each measurement")
-    seconds = options.parse_args().seconds
+    options.add_argument("--reads", type=float, default=2_000, help="reads a second")
+    options.add_argument("--writes", type=float, default=4_000, help="events a second beside them")
+    options.add_argument("--reads-only", action="store_true", help="leave out the table of writes")
+    chosen = options.parse_args()
     load: Load = WrkLoad() if shutil.which("wrk") else PythonLoad()
-    cases = [Case(64), Case(256), Case(16, 500)]
+    cases = [] if chosen.reads_only else [Case(64), Case(256), Case(16, 500)]
     load_average = os.getloadavg()[0]
     print(f"load by {load.name}; {multiprocessing.cpu_count()} cores; load average before: {load_average:.1f}")
-    print("server connections  batch   events/s   p50 ms   p99 ms  CPU s/M  failed")
+    if cases:
+        print("server connections  batch   events/s   p50 ms   p99 ms  CPU s/M  failed")
     with tempfile.TemporaryDirectory(prefix="gamemetrics-bench-") as directory:
         Path(directory).chmod(0o711)  # PostgreSQL runs as another account when this runs as root
         stack = Stack(Path(directory))
@@ -95,27 +102,56 @@ def main() -> None:
         try:
             for case in cases:
                 for server in ("bare", "edge"):
-                    _print(server, case, _one(server, case, load, stack, seconds))
+                    _print(server, case, _one(server, case, load, stack, chosen.seconds))
+            _reads(load, stack, chosen.reads, chosen.writes, chosen.seconds)
         finally:
             stack.wipe()
 
 
 def _one(server: str, case: Case, load: Load, stack: Stack, seconds: float) -> Outcome:
-    port, other = load.free_port(), load.free_port()
-    environment = {
-        **os.environ,
-        **stack.environment(),
-        "PORT": str(port),
-        "METRICS_PORT": str(other),
-        "LOG_LEVEL": "WARNING",
-        # Everything on: a key's limit is kept, though never met.
-        "RATE_LIMIT_RPS": "10000000",
-    }
+    port = load.free_port()
+    environment = _environment(stack, port, load.free_port())
     command = [sys.executable, "-m", "pipeline", "serve"]
     if server == "bare":
         command = [sys.executable, "-m", "bench.ingest_bare", str(port)]
     with process(command, environment, f"http://127.0.0.1:{port}/health/ready") as pid:
         return measure(case, load, port, pid, seconds)
+
+
+def _reads(load: Load, stack: Stack, reads: float, writes: float, seconds: float) -> None:
+    with stack.valkey.client(0) as client:
+        fill(client)
+    port = load.free_port()
+    environment, ready = _environment(stack, port, load.free_port()), f"http://127.0.0.1:{port}/health/ready"
+    with process([sys.executable, "-m", "pipeline", "serve"], environment, ready) as pid:
+        before = _cpu_seconds(pid)
+        seen = read_beside_writes(f"http://127.0.0.1:{port}", reads, writes, seconds)
+        spent = _cpu_seconds(pid) - before
+    written = seen.pop("write")
+    print(
+        f"\nreads at {reads:,.0f}/s beside {writes:,.0f} events/s in batches of {BATCH}; the server: {spent:.1f} CPU s"
+    )
+    print("request          /s   p50 ms   p99 ms  failed")
+    together = Seen()
+    for one in seen.values():
+        together.add(one)
+    for kind, found in (*sorted(seen.items()), ("all reads", together), ("write", written)):
+        print(
+            f"{kind:<9} {found.per_second:>8,.0f} {found.percentile_ms(0.5):>8.2f} {found.percentile_ms(0.99):>8.2f}"
+            f"  {found.failures}"
+        )
+
+
+def _environment(stack: Stack, port: int, metrics_port: int) -> dict[str, str]:
+    return {
+        **os.environ,
+        **stack.environment(),
+        "PORT": str(port),
+        "METRICS_PORT": str(metrics_port),
+        "LOG_LEVEL": "WARNING",
+        # Everything on: a key's limit is kept, though never met.
+        "RATE_LIMIT_RPS": "10000000",
+    }
 
 
 def _print(server: str, case: Case, seen: Outcome) -> None:

@@ -71,7 +71,7 @@ class WrkLoad(Load):
         with tempfile.TemporaryDirectory() as directory:
             lines, script = Path(directory) / "bodies", Path(directory) / "post.lua"
             lines.write_text("\n".join(bodies(batch)) + "\n")
-            script.write_text(_LUA % (lines, _path(batch)))
+            script.write_text(_LUA % (lines, batch_path(batch)))
             command = [
                 "wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}", "--latency", "-s", str(script), url
             ]  # fmt: skip
@@ -121,7 +121,7 @@ def _event(drawn: random.Random) -> str:
 async def _send(url: str, connections: int, batch: int, seconds: float) -> Seen:
     target = urlsplit(url)
     wires = [
-        f"POST {_path(batch)} HTTP/1.1\r\nHost: {target.netloc}\r\nContent-Type: application/json\r\n"
+        f"POST {batch_path(batch)} HTTP/1.1\r\nHost: {target.netloc}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
         for body in bodies(batch)
     ]
@@ -158,7 +158,8 @@ async def _send(url: str, connections: int, batch: int, seconds: float) -> Seen:
     )
 
 
-def _path(batch: int) -> str:
+def batch_path(batch: int) -> str:
+    """Return the path that takes so many events in a request."""
     return "/api/v1/events" if batch == 1 else "/api/v1/events/batch"
 
 
