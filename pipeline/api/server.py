@@ -63,7 +63,8 @@ async def _running(settings: Settings) -> AsyncIterator[None]:
     """Run the edge, from the first connection to the last reply."""
     database, valkey = Database(settings), Valkey(settings)
     keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
-    ingest = Ingest(settings, settings.max_in_flight_bytes)
+    tasks = set[asyncio.Task[None]]()
+    ingest = Ingest(settings, settings.max_in_flight_bytes, others=tasks)
     desk = Desk(
         ingest=ingest,
         judge=Judge(load_scoring(settings.scoring_file)),
@@ -72,6 +73,7 @@ async def _running(settings: Settings) -> AsyncIterator[None]:
         metrics=EdgeMetrics(lambda: keyring.wrong),
         pressure=Pressure(settings.max_in_flight_bytes),
         boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
+        tasks=tasks,
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
