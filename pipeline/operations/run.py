@@ -187,5 +187,6 @@ def _first_load(ports: Ports, settings: Settings, programs: list[Program], stop:
 
 
 def _level(settings: Settings) -> bool:
-    """Whether every group of this stack has counted all there is, in PostgreSQL and in Redis."""
-    return all(one.lag <= 0 and one.redis in {None, one.watermark} for one in lag(settings))
+    """Whether every group of this stack has counted all there is, in PostgreSQL and in Redis; there is one at least."""
+    standings = lag(settings)
+    return bool(standings) and all(one.lag <= 0 and one.redis in {None, one.watermark} for one in standings)

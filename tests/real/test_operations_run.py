@@ -96,7 +96,7 @@ def test_run_starts_everything_and_ctrl_c_ends_everything(checkout: Checkout) ->
     try:
         assert f"{taken} is taken by another program" in running.output
         assert "2,000 events sent through the API, and counted" in running.output
-        assert re.search(r"^   1\. player-0000\d\d +[\d,]+$", running.output, re.MULTILINE)
+        assert re.search(r"^   1\. player-0000\d\d +[\d,]+$", running.output, re.MULTILINE), running.output
 
         loaded = checkout.type("load", "300", "--batch", "100")
         assert loaded.returncode == 0, loaded.stderr
