@@ -1,6 +1,7 @@
 """The engine's protections, each as what switches it off in this process (`pytest.MonkeyPatch`), and nothing else."""
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +168,15 @@ def no_bad_ratio(patch: Patch) -> None:
 
 
 def unsorted_keys(patch: Patch) -> None:
-    """Each partition's epochs take the players' rows in an order of their own."""
+    """Every other consumer of this process takes the players' rows in the opposite order."""
+    writers: list[int] = []
     for name in ("per_player", "per_day"):
         original: Callable[[Deltas], pl.DataFrame] = getattr(epochs, name)
 
         def turned(deltas: Deltas, original: Callable[[Deltas], pl.DataFrame] = original) -> pl.DataFrame:
-            partitions: Sequence[int] = deltas.counts["partition"].to_list()
-            return original(deltas).reverse() if partitions and partitions[0] % 2 else original(deltas)
+            writer = threading.get_ident()  # each prepares its epochs in a thread of its own
+            if writer not in writers:
+                writers.append(writer)
+            return original(deltas).reverse() if writers.index(writer) % 2 else original(deltas)
 
         patch.setattr(epochs, name, turned)

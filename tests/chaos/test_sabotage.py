@@ -192,9 +192,14 @@ def crossing_keys(here: Here) -> None:
     larger = FAST | {"batch_max_events": len(players), "batch_max_wait_ms": 2_000}
     with here.place.pg() as connection:
         connection.execute(SLOW_ROWS)
-    with Feed(here.place, 13) as feed, consuming(here.place, **larger), consuming(here.place, **larger):
+    with (
+        Feed(here.place, 13) as feed,
+        consuming(here.place, **larger) as first,
+        consuming(here.place, **larger) as second,
+    ):
+        eventually(lambda: first._positions.assigned and second._positions.assigned)
         for _ in range(4):
-            for partition in range(2):
+            for partition in range(3):  # of which either has one at least
                 batch = [encoded(player_id=player, game_id="g") for player in players]
                 feed.send_these(batch, partition=partition)
         caught_up(here.place, timeout=2 * here.patience)
