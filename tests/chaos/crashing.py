@@ -85,11 +85,11 @@ def _arm_call(owner: type | ModuleType, name: str, crash: Crash, act: Callable[[
 
     @functools.wraps(original)
     def replaced(*args: Any, **kwargs: Any) -> Any:
-        due = next(calls) == crash.nth
-        if due and crash.moment == "before":
+        if crash.moment == "before" and next(calls) == crash.nth:
             act()
         result = original(*args, **kwargs)
-        if due and crash.moment == "after":
+        # A call that raised is not counted: it has no "after", and the engine makes it again.
+        if crash.moment == "after" and next(calls) == crash.nth:
             act()
         return result
 
