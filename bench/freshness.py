@@ -108,7 +108,9 @@ async def _run(bed: Bed, port: int, bodies: list[str], rate: float) -> tuple[_Pr
     )  # fmt: skip
     with closing(bed.postgres()) as connection:
         dsn, password = connection.info.dsn, connection.info.password
-    async with cache, await psycopg.AsyncConnection.connect(dsn, password=password, autocommit=True) as database:
+    # Nothing is prepared: a plan made while the table was empty would read all of it at every look, when it is not.
+    connecting = psycopg.AsyncConnection.connect(dsn, password=password, autocommit=True, prepare_threshold=None)
+    async with cache, await connecting as database:
         watching = [
             asyncio.create_task(_watch(probes, "redis", lambda players: _in_redis(cache, players))),
             asyncio.create_task(_watch(probes, "postgres", lambda players: _in_postgres(database, players))),
