@@ -151,3 +151,13 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def keys(place: Place, *arguments: str, code: int = 0) -> str:
+    """Type `gamemetrics keys` at a place; returns what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "keys", *arguments],
+        env=place.environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done.stdout

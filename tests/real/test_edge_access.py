@@ -1,34 +1,16 @@
 """Keys, rate limits and reads, with PostgreSQL and Valkey there and away."""
 
 import json
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.edges import EVENT, EdgeUnderTest, running_edge
+from tests.edges import EVENT, EdgeUnderTest, keys, running_edge
 from tests.place import Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
-
-
-@pytest.fixture
-def edge(place: Place) -> Iterator[EdgeUnderTest]:
-    with running_edge(place) as running:
-        yield running
-
-
-def keys(place: Place, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "keys", *arguments],
-        env=place.environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done.stdout
 
 
 def make_key(place: Place, name: str, *options: str) -> str:

@@ -7,7 +7,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -72,12 +71,6 @@ NO_BATCHES = [
     (b"[" + b",".join([b"{}"] * 2001) + b"]", 413),
     (b"[" + b" " * (4 << 20) + b"]", 413),
 ]
-
-
-@pytest.fixture
-def edge(place: Place) -> Iterator[EdgeUnderTest]:
-    with running_edge(place) as running:
-        yield running
 
 
 def records(place: Place, count: int) -> list[Any]:

@@ -9,7 +9,6 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -30,12 +29,6 @@ REQUEST = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 LIVE = b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n"
 CLOSE = b"GET /health/live HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 MIB = 1 << 20
-
-
-@pytest.fixture
-def edge(place: Place) -> Iterator[EdgeUnderTest]:
-    with running_edge(place) as running:
-        yield running
 
 
 def statuses(wire: bytes) -> list[int]:

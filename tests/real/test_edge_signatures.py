@@ -6,36 +6,19 @@ import hmac
 import json
 import re
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.edges import EVENT, EdgeUnderTest, running_edge
+from tests.edges import EVENT, EdgeUnderTest, keys
 from tests.place import Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 DOCS = (Path(__file__).resolve().parents[2] / "docs" / "api.md").read_text(encoding="utf-8")
 EVENTS, BATCH = "/api/v1/events", "/api/v1/events/batch"
-
-
-@pytest.fixture
-def edge(place: Place) -> Iterator[EdgeUnderTest]:
-    with running_edge(place) as running:
-        yield running
-
-
-def keys(place: Place, *arguments: str, code: int = 0) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "keys", *arguments],
-        env=place.environment(), capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stderr
-    return done.stdout
 
 
 def make_signer(place: Place, edge: EdgeUnderTest, *options: str) -> tuple[str, str]:

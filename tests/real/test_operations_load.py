@@ -5,7 +5,6 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,14 +18,6 @@ from tests.place import Place
 pytestmark = pytest.mark.real
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def edge(place: Place) -> Iterator[EdgeUnderTest]:
-    edge = EdgeUnderTest(place)
-    edge.start()
-    yield edge
-    edge.kill_if_running()
 
 
 def sums(place: Place) -> list[tuple[object, ...]]:
