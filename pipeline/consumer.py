@@ -302,7 +302,8 @@ class EventConsumer:
             self._health.turn()  # they wait for a server that is away
         self._lag.abandoned()
         self._batcher.take()
-        self._source.seek(self._start(sorted(self._positions.assigned)))
+        offsets = self._start(sorted(self._positions.assigned))
+        self._await("kafka", lambda: self._source.seek(offsets))
 
     # -- beginning and end -------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
+from pipeline.tasks import cancel
 
 DELIVERY_TIMEOUT_MS: Final = 3_000
 """How long Kafka may take to confirm an event before its sender is told that nobody knows (503, within 5 s).
@@ -113,11 +114,11 @@ class Ingest:
     async def close(self, within: float) -> int:
         """Wait for what is in flight; return how many records were still unsettled after `within` seconds."""
         if self._probing is not None:
-            self._probing.cancel()
-            await asyncio.gather(self._probing, return_exceptions=True)
+            await cancel(self._probing)
         deadline = time.monotonic() + within
-        while self.in_flight() and time.monotonic() < deadline:  # noqa: ASYNC110 (once, at the end)
+        while self.in_flight() and time.monotonic() < deadline:
             await asyncio.sleep(0.002)
+            self._producer.poll(0)  # what the client has to say counts as in flight until it is heard
         return self.in_flight()
 
     def _turn(self) -> None:

@@ -189,9 +189,17 @@ class Source:
             log.info("offset commit refused; the next one covers it", error=str(error))
 
     def seek(self, offsets: dict[int, int]) -> None:
-        """Continue partitions from other offsets."""
+        """Continue partitions from other offsets. Raises UnavailableError."""
         for partition, offset in offsets.items():
-            self._consumer.seek(TopicPartition(self._topic, partition, offset))
+            place = TopicPartition(self._topic, partition, offset)
+            try:
+                self._consumer.seek(place)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - its public name
+                    raise translate(error.args[0], self._settings) from error
+                # Reading it has not begun, or has ended with an error: assigned anew, it starts where it should.
+                self._consumer.incremental_unassign([place])
+                self._assign([place])
 
     def pause(self) -> None:
         """Fetch nothing more, so that `poll` can keep the membership alive while the sinks are behind."""
@@ -211,16 +219,18 @@ class Source:
 
     # -- rebalance -------------------------------------------------------------------------------------------------
 
-    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         try:
             starts = self._assignment.start([one.partition for one in partitions])
         except PipelineError as error:
             self._failed = error
             return
-        assigned = [TopicPartition(self._topic, p, offset) for p, offset in starts.items()]
-        consumer.incremental_assign(assigned)
+        self._assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
+
+    def _assign(self, places: list[TopicPartition]) -> None:
+        self._consumer.incremental_assign(places)
         if self._paused:
-            consumer.pause(assigned)
+            self._consumer.pause(places)
 
     def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         try:

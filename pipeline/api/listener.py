@@ -7,6 +7,7 @@ from email.utils import formatdate
 
 from pipeline.api.connection import Application, Connection, Patience
 from pipeline.api.heads import Heads
+from pipeline.tasks import cancel
 
 
 class Listener:
@@ -51,8 +52,7 @@ class Listener:
         for connection in list(self._connections):
             connection.abort()
         if self._sweeping is not None:
-            self._sweeping.cancel()
-            await asyncio.gather(self._sweeping, return_exceptions=True)
+            await cancel(self._sweeping)
 
     # -- for connections ---------------------------------------------------------------------------------------------
 

@@ -31,6 +31,7 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
 from pipeline.event import load_scoring
 from pipeline.ingest import Ingest
+from pipeline.tasks import cancel
 
 _GRACE_S: Final = 10.0
 _FIRST_KEYS_S: Final = 1.0
@@ -90,7 +91,7 @@ async def _admit_somebody(
 ) -> None:
     """Start to read the keys. Raises ConfigurationError where nobody could ever be let in."""
     loading = asyncio.create_task(store.keep_loading())
-    stack.push_async_callback(_cancel, loading)
+    stack.push_async_callback(cancel, loading)
     with contextlib.suppress(TimeoutError):  # a database that is away must not keep the edge from starting
         await asyncio.wait_for(store.asked.wait(), _FIRST_KEYS_S)
     if keyring.open:
@@ -153,11 +154,6 @@ async def _stop_ingest(ingest: Ingest) -> None:
     left = await ingest.close(_GRACE_S)
     if left:
         _log.error("events were left unconfirmed; their senders were told so", events=left)
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def _is_loopback(host: str) -> bool:
