@@ -8,10 +8,10 @@ from pipeline.tasks import cancel
 async def _deaf_once(heard: list[str]) -> None:
     """Lose one cancellation, as `asyncio.wait_for` does before Python 3.12."""
     try:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
     except asyncio.CancelledError:
         heard.append("lost")
-    await asyncio.sleep(60)
+    await asyncio.Event().wait()
 
 
 async def _fail() -> None:

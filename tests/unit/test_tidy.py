@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 # Lower layers first: a module imports from its own layer or from those before it.
 LAYERS: list[set[str]] = [
     {"errors", "offsets", "event", "batch"},
-    {"config", "logs"},
+    {"config", "logs", "tasks"},
     {"frame", "roles", "decode", "aggregate", "epoch", "outbox"},
     {"consumer_metrics", "health", "schema", "sinks", "source", "ingest", "refill", "cache", "flight", "lag"},
     {"consumer", "api", "local"},
