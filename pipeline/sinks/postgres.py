@@ -180,19 +180,14 @@ class PostgresSink:
     def _bury(self, connection: psycopg.Connection, bad: list[Rejected]) -> None:
         if not bad:
             return
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "INSERT INTO dlq_events (original_event, error_message, consumer_service, topic, partition,"
-                " record_offset, record_timestamp, record_key, record_value)"
-                " VALUES (%s, %s, %s, %s, %s, %s, to_timestamp(%s / 1000.0), %s, %s) ON CONFLICT DO NOTHING",
-                [
-                    (
-                        readable(one.value), one.reason, self._role.service, self._topic, one.partition,
-                        one.offset, one.timestamp, one.key, one.value,
-                    )
-                    for one in bad
-                ],
-            )  # fmt: skip
+        columns = zip(
+            *(
+                (readable(one.value), one.reason, one.partition, one.offset, one.timestamp, one.key, one.value)
+                for one in bad
+            ),
+            strict=True,
+        )
+        connection.execute(_BURY, (self._role.service, self._topic, *map(list, columns)))
 
     def _owe(self, connection: psycopg.Connection, calls: list[Call]) -> list[Call]:
         """Write the calls that Redis is owed to the outbox."""
@@ -226,15 +221,9 @@ class PostgresSink:
         rows = []
         for span in live.spans:
             fates = (new.get(span.partition, 0), dead.get(span.partition, 0))
-            rows.append((span.stop, fates[0], seen.get(span.partition, 0) - sum(fates), fates[1], span.partition))
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                "UPDATE pipeline_watermarks SET next_offset = %s, admitted = admitted + %s,"
-                " duplicates = duplicates + %s, dead_lettered = dead_lettered + %s, updated_at = now()"
-                " WHERE partition = %s AND group_id = %s AND topic = %s",
-                [(*row, self._group, self._topic) for row in rows],
-            )
-        return sum(row[1] for row in rows), sum(row[2] for row in rows), sum(row[3] for row in rows)
+            rows.append((span.partition, span.stop, fates[0], seen.get(span.partition, 0) - sum(fates), fates[1]))
+        connection.execute(_ADVANCE, (self._group, self._topic, *map(list, zip(*rows, strict=True))))
+        return sum(row[2] for row in rows), sum(row[3] for row in rows), sum(row[4] for row in rows)
 
     def _connection(self) -> psycopg.Connection:
         if self._open is not None and self._open.closed:
@@ -267,6 +256,28 @@ def _merge(connection: psycopg.Connection, stage: LiteralString, encoded: bytes,
 def _count(events: pl.DataFrame) -> dict[int, int]:
     return dict(events.group_by("partition").len().iter_rows())
 
+
+# One statement for many rows, never executemany: psycopg makes a pipeline of that, whose last message disarms
+# PostgreSQL's idle_in_transaction_session_timeout (seen), and a consumer frozen then would keep its peers waiting.
+_BURY: Final = """
+INSERT INTO dlq_events (consumer_service, topic, original_event, error_message, partition, record_offset,
+                        record_timestamp, record_key, record_value)
+SELECT %s, %s, bad.event, bad.reason, bad.partition, bad.record_offset,
+       to_timestamp(bad.milliseconds / 1000.0), bad.record_key, bad.record_value
+FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bytea[])
+     AS bad(event, reason, partition, record_offset, milliseconds, record_key, record_value)
+ON CONFLICT DO NOTHING
+"""
+
+_ADVANCE: Final = """
+UPDATE pipeline_watermarks AS mark
+SET next_offset = span.stop, admitted = mark.admitted + span.admitted,
+    duplicates = mark.duplicates + span.duplicates, dead_lettered = mark.dead_lettered + span.dead, updated_at = now()
+FROM (SELECT %s AS group_id, %s AS topic, spans.*
+      FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+           AS spans(partition, stop, admitted, duplicates, dead)) AS span
+WHERE (mark.group_id, mark.topic, mark.partition) = (span.group_id, span.topic, span.partition)
+"""
 
 # Deltas go through temporary tables that are emptied at commit, then MERGE in the order of their keys. MERGE, because
 # it updates a matched row without locking it first: 15 % less CPU than ON CONFLICT DO UPDATE, measured. Where another

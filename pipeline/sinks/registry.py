@@ -70,10 +70,13 @@ class Registry:
         with translated():
             connection = self._connection()
             with connection.transaction(), connection.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO pipeline_watermarks (group_id, topic, partition, topic_id, first_offset, next_offset)"
-                    " VALUES (%s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-                    [(self._group, self._topic, p, topic_id, start, start) for p, start in sorted(starts.items())],
+                # It waits for a peer that has moved one of them and not committed yet; a frozen one PostgreSQL ends.
+                cursor.execute(
+                    "INSERT INTO pipeline_watermarks (group_id, topic, topic_id, partition, first_offset, next_offset)"
+                    " SELECT %s, %s, %s, partition, start, start"
+                    " FROM unnest(%s::int[], %s::bigint[]) AS seen(partition, start) ORDER BY partition"
+                    " ON CONFLICT DO NOTHING",
+                    (self._group, self._topic, topic_id, list(starts), list(starts.values())),
                 )
                 # Debts above the watermark are another past's: somebody set the watermark back to replay the topic.
                 cursor.execute(

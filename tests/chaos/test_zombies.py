@@ -52,7 +52,7 @@ def _freezer(step: str) -> Callable[[], None]:
 FREEZERS = {step: _freezer(step) for step in FREEZING}
 
 
-SHORT = ("half a COPY", "decoded", "copied", "Redis chunk")
+SHORT = ("half a COPY", "decoded", "copied", "watermarks moved", "Redis chunk")
 
 
 @pytest.mark.parametrize(
