@@ -108,22 +108,13 @@ class PostgresSink:
 
     def prune_outbox(self, applied: dict[int, int]) -> None:
         """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough."""
-        keep = timedelta(seconds=self._settings.outbox_keep_seconds)
-        with translated(), self._connection().cursor() as cursor:
-            cursor.executemany(
-                "DELETE FROM pipeline_outbox WHERE group_id = %s AND topic = %s AND partition = %s"
-                " AND next_offset <= %s AND created_at < %s",
-                [(self._group, self._topic, p, mark, datetime.now(UTC) - keep) for p, mark in applied.items()],
-            )
-            unpaid = 0
-            for partition, mark in applied.items():
-                row = cursor.execute(
-                    "SELECT count(*) FROM pipeline_outbox"
-                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s",
-                    (self._group, self._topic, partition, mark),
-                ).fetchone()
-                unpaid += row[0] if row is not None else 0
-        metrics.outbox_rows.set(unpaid)
+        paid = (list(applied), list(applied.values()))
+        before = datetime.now(UTC) - timedelta(seconds=self._settings.outbox_keep_seconds)
+        with translated():
+            connection = self._connection()
+            connection.execute(_PRUNE, (*paid, self._group, self._topic, before))
+            row = connection.execute(_COUNT_UNPAID, (*paid, self._group, self._topic)).fetchone()
+        metrics.outbox_rows.set(row[0] if row is not None else 0)
 
     # -- an epoch --------------------------------------------------------------------------------------------------
 
@@ -277,6 +268,18 @@ FROM (SELECT %s AS group_id, %s AS topic, spans.*
       FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
            AS spans(partition, stop, admitted, duplicates, dead)) AS span
 WHERE (mark.group_id, mark.topic, mark.partition) = (span.group_id, span.topic, span.partition)
+"""
+
+_PRUNE: Final = """
+DELETE FROM pipeline_outbox AS owed
+USING unnest(%s::int[], %s::bigint[]) AS paid(partition, mark)
+WHERE owed.partition = paid.partition AND owed.next_offset <= paid.mark
+  AND owed.group_id = %s AND owed.topic = %s AND owed.created_at < %s
+"""
+
+_COUNT_UNPAID: Final = """
+SELECT count(*) FROM pipeline_outbox AS owed, unnest(%s::int[], %s::bigint[]) AS paid(partition, mark)
+WHERE owed.partition = paid.partition AND owed.next_offset > paid.mark AND owed.group_id = %s AND owed.topic = %s
 """
 
 # Deltas go through temporary tables that are emptied at commit, then MERGE in the order of their keys. MERGE, because

@@ -103,6 +103,12 @@ def test_only_the_sink_moves_a_watermark_and_only_the_function_moves_redis() -> 
     assert increments == []
 
 
+def test_no_epoch_uses_a_pipeline() -> None:
+    """After psycopg's pipelines, executemany among them, PostgreSQL does not end a session that stands still."""
+    users = [p.name for p in sources("pipeline/sinks") if re.search(r"\.executemany\(|connection\.pipeline\(", p.read_text())]
+    assert users == []
+
+
 def test_key_names_stand_in_one_place() -> None:
     spelled = [p.name for p in sources("pipeline") if re.search(r"f?\"(player_stats|leaderboard):\{", p.read_text())]
     assert spelled == ["event.py"]
