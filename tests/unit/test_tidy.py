@@ -105,7 +105,8 @@ def test_only_the_sink_moves_a_watermark_and_only_the_function_moves_redis() -> 
 
 def test_no_epoch_uses_a_pipeline() -> None:
     """After psycopg's pipelines, executemany among them, PostgreSQL does not end a session that stands still."""
-    users = [p.name for p in sources("pipeline/sinks") if re.search(r"\.executemany\(|connection\.pipeline\(", p.read_text())]
+    pipelines = re.compile(r"\.executemany\(|connection\.pipeline\(")
+    users = [p.name for p in sources("pipeline/sinks") if pipelines.search(p.read_text())]
     assert users == []
 
 
