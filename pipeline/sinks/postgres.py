@@ -213,7 +213,7 @@ class PostgresSink:
         for span in live.spans:
             fates = (new.get(span.partition, 0), dead.get(span.partition, 0))
             rows.append((span.partition, span.stop, fates[0], seen.get(span.partition, 0) - sum(fates), fates[1]))
-        connection.execute(_ADVANCE, (self._group, self._topic, *map(list, zip(*rows, strict=True))))
+        connection.execute(_ADVANCE, (*map(list, zip(*rows, strict=True)), self._group, self._topic))
         return sum(row[2] for row in rows), sum(row[3] for row in rows), sum(row[4] for row in rows)
 
     def _connection(self) -> psycopg.Connection:
@@ -264,10 +264,9 @@ _ADVANCE: Final = """
 UPDATE pipeline_watermarks AS mark
 SET next_offset = span.stop, admitted = mark.admitted + span.admitted,
     duplicates = mark.duplicates + span.duplicates, dead_lettered = mark.dead_lettered + span.dead, updated_at = now()
-FROM (SELECT %s AS group_id, %s AS topic, spans.*
-      FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
-           AS spans(partition, stop, admitted, duplicates, dead)) AS span
-WHERE (mark.group_id, mark.topic, mark.partition) = (span.group_id, span.topic, span.partition)
+FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
+     AS span(partition, stop, admitted, duplicates, dead)
+WHERE mark.partition = span.partition AND mark.group_id = %s AND mark.topic = %s
 """
 
 _PRUNE: Final = """
