@@ -212,6 +212,9 @@ def _delivery(max_in_flight_bytes: int) -> dict[str, Any]:
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
         "retry.backoff.ms": 50,
         "linger.ms": 5,  # flush() ends the wait
+        # A burst is a request for each partition, on one connection: with Nagle's algorithm the second waits until the
+        # first is answered.
+        "socket.nagle.disable": True,
         "compression.type": "lz4",
         # Java's default, so that every producer agrees on a player's partition.
         "partitioner": "murmur2_random",
