@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_body", "_chunks", "_discarded", "_head", "_house", "_last", "_reserved", "_resting",
-        "_started", "_transport", "_unread", "peer", "since", "state",
+        "_transport", "_unread", "peer", "since", "started", "state",
     )  # fmt: skip
 
     def __init__(self, house: House) -> None:
@@ -106,11 +106,11 @@ class Connection(asyncio.Protocol):
         self._unread = b""
         self._reserved = 0
         self._discarded = 0
-        self._started = 0.0
         self._advancing = False
         self._last = False  # nothing is answered after the request at hand
         self._resting = False  # reading is paused
         self.peer = ""
+        self.started = 0.0  # when the request at hand was complete, by the monotonic clock
         self.state = State.IDLE
         self.since = house.clock
 
@@ -166,7 +166,7 @@ class Connection(asyncio.Protocol):
         """Answer the request at hand, and go on to the next."""
         head, self._head = self._head, None
         house, transport = self._house, self._transport
-        house.application.answered(head, status, time.monotonic() - self._started)
+        house.application.answered(head, status, time.monotonic() - self.started)
         if transport is None or transport.is_closing():
             return
         if head is not None and head.method == "HEAD":
@@ -244,9 +244,12 @@ class Connection(asyncio.Protocol):
         end = data.find(b"\r\n\r\n") + 4
         if end < 4 or end > MAX_HEAD_BYTES:  # noqa: PLR2004 (not found)
             return self._await_head(data)
-        if end == 4 or data.startswith(b"\r\n"):  # noqa: PLR2004 (RFC 9112, 2.2: an empty line before a request)
-            return data.lstrip(b"\r\n")
-        head = self._house.heads.read(data[:end])
+        block = data[:end]
+        head = self._house.heads.recall(block)
+        if head is None:
+            if block.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request
+                return data.lstrip(b"\r\n")
+            head = self._house.heads.read(block)
         self._head = head
         length = head.length
         if length is not None and len(data) - end >= length:
@@ -267,7 +270,7 @@ class Connection(asyncio.Protocol):
 
     def _begin_body(self, head: Head) -> None:
         """Refuse by the head alone what can be, before the body is read."""
-        self._started = time.monotonic()
+        self.started = time.monotonic()
         limit = self._house.application.body_limit(head, self.peer)
         if head.length is not None and head.length > limit:
             raise Refusal(413, f"the body is longer than {limit} bytes")
@@ -302,7 +305,7 @@ class Connection(asyncio.Protocol):
     def _call(self, head: Head, body: bytes) -> None:
         self.state = State.BUSY
         self.since = self._house.clock
-        self._started = time.monotonic()
+        self.started = time.monotonic()
         if not head.keep_alive:
             self._last = True
         self._house.application.call(self, head, body)

@@ -1,7 +1,6 @@
 """What the endpoints share."""
 
 import asyncio
-import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,10 +34,6 @@ class Desk:
     boards: Boards
     stamps: Stamps = field(default_factory=Stamps)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
-
-    def clock(self) -> float:
-        """Return the monotonic time."""
-        return time.monotonic()
 
     def require_kafka(self) -> None:
         """Raise Refusal at once while Kafka is known to be away, rather than hold the client until a time-out."""

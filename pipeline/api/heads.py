@@ -71,6 +71,10 @@ class Heads:
         """How many heads are remembered."""
         return len(self._known)
 
+    def recall(self, block: bytes) -> Head | None:
+        """Return what `block` says, if it was met before."""
+        return self._known.get(block)
+
     def read(self, block: bytes) -> Head:
         """Return what `block`, which ends with the empty line, says. Raises HeadError."""
         return self._known.get(block) or self._learn(block)

@@ -30,6 +30,8 @@ from pipeline.event import (
 )
 from pipeline.ingest import Headers, Record
 
+_BACKSLASH: Final = ord("\\")
+_BRACKET: Final = ord("[")
 _EARLIEST: Final = "2000-01-01T00:00:00.000000Z"
 _REMEMBERED: Final = 4096
 _event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
@@ -85,13 +87,13 @@ class Judge:
         """Judge one event if it is plain and good, and return None otherwise, whatever the reason."""
         # Two "data" keys: the first one's bytes would be skipped without a check. A backslash would let a key or a
         # string be something other than its bytes.
-        if len(raw) > MAX_EVENT_BYTES or not raw.isascii() or b"\\" in raw or raw.count(b'"data"') > 1:
+        if len(raw) > MAX_EVENT_BYTES or not raw.isascii() or _BACKSLASH in raw or raw.count(b'"data"') > 1:
             return None
         try:
             plain = self._decode(raw)
             data = bytes(plain.data)
             loaded = orjson.loads(data)
-            if type(loaded) is not dict or data.count(b"{") + data.count(b"[") >= MAX_NESTING:
+            if type(loaded) is not dict or (_nests(data) and data.count(b"{") + data.count(b"[") >= MAX_NESTING):
                 return None
             score_of(plain.event_type, loaded, self._scoring)
         except (msgspec.MsgspecError, orjson.JSONDecodeError, EventError, RecursionError):
@@ -127,17 +129,16 @@ class Judge:
 
     def _normal(self, text: str, tick: Tick) -> str | None:
         """Write a UTC time of whole, milli- or microseconds in the 27 characters of format_timestamp."""
-        second, rest = text[:19], text[19:]
+        second = text[:19]
         if second not in self._seconds and not self._learn_second(second):
             return None
-        if rest == "Z":
-            normal = second + ".000000Z"
-        elif rest[0:1] != "." or rest[-1] != "Z" or not rest[1:-1].isdigit():
-            return None
-        elif len(rest) == len(".123Z"):
-            normal = text[:-1] + "000Z"
-        elif len(rest) == len(".123456Z"):
+        size = len(text)
+        if size == len("2000-01-01T00:00:00.000Z") and text[19] == "." and text[23] == "Z" and text[20:23].isdigit():
+            normal = text[:23] + "000Z"
+        elif size == len(_EARLIEST) and text[19] == "." and text[26] == "Z" and text[20:26].isdigit():
             normal = text
+        elif text[19:] == "Z":
+            normal = second + ".000000Z"
         else:
             return None
         # Of one length and form, texts order as the times they mean.
@@ -154,6 +155,11 @@ class Judge:
             self._seconds.clear()
         self._seconds.add(second)
         return True
+
+
+def _nests(data: bytes) -> bool:
+    """Tell whether an object may hold another object or an array."""
+    return _BRACKET in data or data.find(b"{", 1) >= 0
 
 
 def _admitted(event: Event, tick: Tick) -> Admitted:

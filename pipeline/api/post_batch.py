@@ -31,7 +31,7 @@ def post_batch(desk: Desk, connection: Connection, head: Head, body: bytes, call
     account = desk.limits.account(caller, connection.peer)
     size = sum(map(len, raws))
     try:
-        if account is not None and not account.take(len(raws), size, desk.clock()):
+        if account is not None and not account.take(len(raws), size, connection.started):
             desk.spawn(connection, _publish_charged(desk, connection, raws, caller, account))
             return
         _publish(desk, connection, raws, caller, account)

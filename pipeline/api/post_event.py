@@ -31,7 +31,7 @@ def post_event(desk: Desk, connection: Connection, head: Head, body: bytes, call
     try:
         raw = body if head.media_type == "application/json" and not head.encoding else _plain(head, body)
         account = desk.limits.account(caller, connection.peer)
-        if account is not None and not account.take(1, len(raw), desk.clock()):
+        if account is not None and not account.take(1, len(raw), connection.started):
             desk.spawn(connection, _publish_charged(desk, connection, raw, caller, account))
             return
         _publish(desk, connection, raw, caller, account)

@@ -33,7 +33,7 @@ class Tick:
     def next_id(self) -> str:
         """Return a UUIDv7 greater than every one before it."""
         self._counter += 1
-        return f"{self._prefix}{self._counter:012x}"
+        return self._prefix + self._counter.to_bytes(6, "big").hex()
 
     @property
     def moment(self) -> datetime:
