@@ -1,16 +1,12 @@
-"""KEDA follows the lag of a real Kafka while real consumers drain it: up under load, bounded, calm, and down after."""
+"""A cluster follows the lag of a real Kafka while real consumers drain it: up under load, bounded, calm, down after."""
 
 import json
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import pairwise
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -24,23 +20,15 @@ from confluent_kafka.admin import (
 )
 
 from pipeline.local.kafka_access import allow
-from tests.cluster.fleet import Fleet, Moment, draw
+from tests.cluster.adapter import prometheus_adapter
+from tests.cluster.following import PACE, PARTITIONS, follow, hasten
 from tests.cluster.kubectl import NAMESPACE, Kubectl
-from tests.commanding import gamemetrics
 from tests.conftest import MakePlace
-from tests.consuming import caught_up, log_ends
 from tests.deploy.rendering import of_kind, rendered
-from tests.deploy.tools import ROOT
-from tests.deploy.watching import Prometheus, prometheus
-from tests.events import encoded
+from tests.deploy.schemas import Manifest
+from tests.deploy.watching import Prometheus
 from tests.place import Place
-from tests.waiting import eventually
 
-PARTITIONS: Final = 6
-PACE: Final = 1_500
-"""What a consumer is counted on to write a second: its epochs are kept small, so that it is not much more."""
-LOAD_SECONDS: Final = 75
-LOAD_RATE: Final = 4_000
 READER: Final = ("lag-reader", "lag-reader-password")
 
 
@@ -67,9 +55,7 @@ def scaled_object(place: Place, watcher: Prometheus) -> dict[str, Any]:
     scaled = json.loads(json.dumps(scaled).replace("20000", str(PACE)).replace("600000", str(PACE * 30)))
     spec = scaled["spec"]
     spec |= {"minReplicaCount": 1, "maxReplicaCount": PARTITIONS, "pollingInterval": 2}
-    for direction in spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"].values():
-        direction["stabilizationWindowSeconds"] //= 10
-        direction["policies"][0]["periodSeconds"] //= 10
+    hasten(spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"])
     for trigger in spec["triggers"]:
         if trigger["type"] == "prometheus":
             trigger["metadata"]["serverAddress"] = f"http://127.0.0.1:{watcher.port}"
@@ -90,27 +76,27 @@ def trigger_authentication() -> dict[str, Any]:
     return {**found, "spec": {"secretTargetRef": references}}
 
 
+def plain_autoscaler() -> dict[str, Any]:
+    """The HorizontalPodAutoscaler of production without KEDA, with its times ten times shorter."""
+    scalers = of_kind(rendered("overlays/prod-hpa"), "HorizontalPodAutoscaler")
+    (scaler,) = [one for one in scalers if one["metadata"]["name"] == "event-consumer"]
+    scaler["spec"] |= {"minReplicas": 1, "maxReplicas": PARTITIONS}
+    hasten(scaler["spec"]["behavior"])
+    return scaler
+
+
+def apply(deployer: Kubectl, manifests: Sequence[Manifest]) -> None:
+    for manifest in manifests:
+        deployer("apply", "-f", "-", given=json.dumps(manifest))
+
+
 @contextmanager
-def load(place: Place) -> Iterator[Callable[[], None]]:
-    """Send events from a thread until stopped; yields what stops it."""
-    stop = threading.Event()
-
-    def send() -> None:
-        producer = Producer({**place.stack.kafka.config(), "linger.ms": 20})
-        while not stop.wait(0.1):
-            for number in range(LOAD_RATE // 10):
-                player = f"p{number}"
-                producer.produce(place.topic, encoded(player_id=player), key=player)
-            producer.poll(0)
-        producer.flush(30)
-
-    thread = threading.Thread(target=send)
-    thread.start()
+def removed(deployer: Kubectl, *objects: str) -> Iterator[None]:
+    """Remove objects at the end, whatever happens: a scaler that is left would scale what the next test rolls out."""
     try:
-        yield stop.set
+        yield
     finally:
-        stop.set()
-        thread.join(60)
+        deployer("delete", *objects, "--ignore-not-found", "--wait")
 
 
 @pytest.mark.timeout(900)
@@ -119,67 +105,36 @@ def test_keda_follows_the_lag(admin: Kubectl, deployer: Kubectl, make_place: Mak
     let_read_lag(place)
     literals = [f"--from-literal=username={READER[0]}", f"--from-literal=password={READER[1]}"]
     admin("-n", NAMESPACE, "create", "secret", "generic", "kafka-credentials-keda", *literals)
-    fleet = Fleet({**place.environment(), "BATCH_MAX_EVENTS": "100"}, PARTITIONS, tmp_path)
-    moments: list[Moment] = []
-    began = time.monotonic()
 
-    def watch(until: Callable[[], bool], timeout: float) -> None:
-        """Each second, run as many consumers as the cluster has replicas, and note the lag."""
+    def scale(watcher: Prometheus) -> None:
+        apply(deployer, [*workload("prod"), trigger_authentication(), scaled_object(place, watcher)])
+        deployer("wait", "--for=condition=Ready", "scaledobject/event-consumer", "--timeout=60s")
 
-        def look() -> bool:
-            replicas = deployer.get("deployment", "event-consumer")["spec"]["replicas"]
-            fleet.resize(replicas)
-            moments.append(Moment(time.monotonic() - began, _lag(place), replicas))
-            return until()
-
-        eventually(look, timeout=timeout, interval=1)
-
-    with prometheus(tmp_path, {"event-consumer": fleet.ports}) as watcher:
-        try:
-            for manifest in (*_workload(), trigger_authentication(), scaled_object(place, watcher)):
-                deployer("apply", "-f", "-", given=json.dumps(manifest))
-            deployer("wait", "--for=condition=Ready", "scaledobject/event-consumer", "--timeout=60s")
-            with load(place) as stop:
-                watch(lambda: moments[-1].second > LOAD_SECONDS, LOAD_SECONDS + 60)
-                assert watcher.samples('pipeline:arriving:rate2m{job="event-consumer"} > 0'), watcher.scrapes()
-                stop()
-            watch(lambda: moments[-1].lag == 0 and moments[-1].replicas == 1, 400)
-            caught_up(place)
-        finally:
-            fleet.resize(0)
-            if moments:
-                _keep(moments)
-    counts = [one.replicas for one in moments]
-    rises = [after > before for before, after in pairwise(counts) if after != before]
-    assert max(counts) >= 3, counts
-    assert max(counts) <= PARTITIONS
-    assert rises == sorted(rises, reverse=True), f"up, and then down, and no way back: {counts}"
-    verified = gamemetrics(place, "verify")
-    assert verified.returncode == 0, verified.stdout + verified.stderr
+    with removed(deployer, "scaledobject/event-consumer", "deployment/event-consumer"):
+        follow(place, deployer, tmp_path, "KEDA", scale)
 
 
-def _workload() -> list[dict[str, Any]]:
-    """The consumer's Deployment, and what it refers to: KEDA reads the environment of what it scales."""
+@pytest.mark.timeout(900)
+def test_the_plain_autoscaler_follows_the_number_wanted(
+    admin: Kubectl, deployer: Kubectl, make_place: MakePlace, tmp_path: Path
+) -> None:
+    """prometheus-adapter serves the rule from a real Prometheus, by the rules of its values file."""
+    place = make_place(PARTITIONS)
+
+    def scale(watcher: Prometheus) -> None:
+        adapter.enter_context(prometheus_adapter(admin, watcher, tmp_path))
+        apply(deployer, [*workload("prod-hpa"), plain_autoscaler()])
+        deployer("wait", "--for=condition=AbleToScale", "hpa/event-consumer", "--timeout=60s")
+
+    with removed(deployer, "hpa/event-consumer", "deployment/event-consumer"), ExitStack() as adapter:
+        follow(place, deployer, tmp_path, "HorizontalPodAutoscaler", scale)
+
+
+def workload(overlay: str) -> list[dict[str, Any]]:
+    """The consumer's Deployment, and what it refers to; KEDA reads the environment of what it scales."""
     names = {"Deployment": "event-consumer", "ServiceAccount": "event-consumer", "ConfigMap": "pipeline-settings-"}
     return [
         one
-        for one in rendered("overlays/prod")
+        for one in rendered(f"overlays/{overlay}")
         if one["kind"] in names and one["metadata"]["name"].startswith(names[one["kind"]])
     ]
-
-
-def _lag(place: Place) -> int:
-    with place.pg() as connection:
-        rows = connection.execute("SELECT partition, next_offset FROM pipeline_watermarks").fetchall()
-    written: dict[int, int] = dict(rows)
-    return sum(end - written.get(partition, 0) for partition, end in log_ends(place).items())
-
-
-def _keep(moments: list[Moment]) -> None:
-    """Leave the series and its picture in build/, for docs/deploy.md."""
-    build = ROOT / "build"
-    build.mkdir(exist_ok=True)
-    rows = [f"{one.second:.0f}\t{one.lag}\t{one.replicas}" for one in moments]
-    (build / "scaling.tsv").write_text("\n".join(["second\tlag\treplicas", *rows, ""]), encoding="utf-8")
-    title = f"KEDA on a real Kafka, {PARTITIONS} partitions, {LOAD_RATE:,} events/s for {LOAD_SECONDS} s"
-    (build / "scaling.svg").write_text(draw(moments, title), encoding="utf-8")

@@ -50,14 +50,13 @@ def test_the_manifests_say_the_same() -> None:
     assert formula == f"saturated > 0 ? min({need}, running) : {need}"
     triggers = {one["name"]: one["metadata"] for one in SCALED["spec"]["triggers"]}
     assert float(triggers["lag"]["lagThreshold"]) == PACE * DRAIN_SECONDS
-    (pressure,) = [
+    (wanted,) = [
         rule["expr"]
         for group in yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["groups"]
         for rule in group["rules"]
-        if rule.get("record") == "pipeline:drain_pressure:unbounded"
+        if rule.get("record") == "pipeline:consumers_wanted:unbounded"
     ]
-    assert f"pipeline:lag_records / {DRAIN_SECONDS}" in pressure
-    assert f"{PACE} * pipeline:consumers" in pressure
+    assert wanted == f"(pipeline:arriving:rate2m + on (job) pipeline:lag_records / {DRAIN_SECONDS}) / {PACE}"
 
 
 def test_load_is_met_drained_and_the_consumers_given_back() -> None:

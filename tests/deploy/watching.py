@@ -59,9 +59,14 @@ def process(*command: str, environment: dict[str, str], log: Path) -> Iterator[N
 
 
 @contextmanager
-def prometheus(directory: Path, targets: Mapping[str, Sequence[int]]) -> Iterator[Prometheus]:
-    """Run Prometheus on the rules, with every interval of theirs a second and every patience five."""
+def prometheus(directory: Path, targets: Mapping[str, Sequence[int]], *, pace: int = 20_000) -> Iterator[Prometheus]:
+    """Run Prometheus on the rules, with every interval of theirs a second and every patience five.
+
+    `pace` takes the place of the records a second that a consumer is counted on to write.
+    """
     rules = SOURCE.read_text(encoding="utf-8")
+    assert "/ 20000" in rules
+    rules = rules.replace("/ 20000", f"/ {pace}")
     for slow in ("interval: 15s", "interval: 30s"):
         rules = rules.replace(slow, "interval: 1s")
     for patience in ("for: 1m", "for: 2m", "for: 5m"):
