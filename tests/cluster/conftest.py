@@ -2,7 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -21,7 +24,8 @@ def admin() -> Iterator[Kubectl]:
     crds = go_module(PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
     for kind in PROMETHEUS_OPERATOR_KINDS:
         kubectl("apply", "--server-side", "-f", str(crds / f"monitoring.coreos.com_{kind}.yaml"))
-    for node in json.loads(kubectl("get", "nodes", "-l", "type=kwok", "-o", "json"))["items"]:
+    nodes = json.loads(kubectl("get", "nodes", "-l", "type=kwok", "-o", "json"))["items"]
+    for node in nodes:
         # Fake nodes have no disk until they are told so, and each pod of ours asks for some.
         disk = json.dumps({"status": {field: {"ephemeral-storage": "100Gi"} for field in ("allocatable", "capacity")}})
         kubectl("patch", "node", node["metadata"]["name"], "--subresource=status", "--type=merge", "-p", disk)
@@ -29,8 +33,43 @@ def admin() -> Iterator[Kubectl]:
     for name, keys in NEEDED_SECRETS.items():
         literals = [f"--from-literal={key}={'5432' if key == 'port' else f'test-{key}'}" for key in sorted(keys)]
         kubectl("-n", NAMESPACE, "create", "secret", "generic", name, *literals)
-    yield kubectl
+    with heartbeats(kubectl, [node["metadata"]["name"] for node in nodes]):
+        yield kubectl
     kubectl("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+@contextmanager
+def heartbeats(kubectl: Kubectl, nodes: Sequence[str]) -> Iterator[None]:
+    """Renew the leases of fake nodes, as kubelets do.
+
+    Without them the controllers take a node for lost now and then, and its pods for unready, which nobody makes ready
+    again.
+    """
+    stop = threading.Event()
+
+    def beat() -> None:
+        while True:
+            now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+            leases = [
+                {
+                    "apiVersion": "coordination.k8s.io/v1",
+                    "kind": "Lease",
+                    "metadata": {"name": node, "namespace": "kube-node-lease"},
+                    "spec": {"holderIdentity": node, "leaseDurationSeconds": 40, "renewTime": now},
+                }
+                for node in nodes
+            ]
+            kubectl.tried("apply", "-f", "-", given=json.dumps({"apiVersion": "v1", "kind": "List", "items": leases}))
+            if stop.wait(10):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
 
 
 @pytest.fixture(scope="session")
