@@ -29,6 +29,13 @@ _FAST_TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\
 # A number with an exponent outside of a string, or one so long that it may not be finite.
 _EXPONENT: Final = r"[:\[,]\s*-?[0-9.]+[eE]"
 _LONG_NUMBER: Final = r"[0-9]{300}"
+# The edge's own layout: these keys in this order, no space, times of 27 characters.
+_LAYOUT: Final = len(
+    '{"event_type":"","player_id":"","game_id":"","event_id":"","timestamp":"","ingested_at":"","data":}'
+)
+_TEXTS: Final = ("event_type", "player_id", "game_id", "event_id", "timestamp", "ingested", "data")
+_EDGE_TIME: Final = "%Y-%m-%dT%H:%M:%S.%6fZ"
+_EDGE_TIME_SIZE: Final = len("2026-01-15T10:30:00.000000Z")
 _SLICE: Final = 20_000
 """Records decoded at a time: what they become on the way to columns takes three times the memory of the columns."""
 
@@ -43,6 +50,14 @@ class _Typed(msgspec.Struct, gc=False):
     timestamp: str
     ingested_at: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """The expressions of one way to check columns: what parses them, and what says which rows are sure."""
+
+    parsed: list[pl.Expr]
+    sure: pl.Expr
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +89,8 @@ class Decoder:
         self._typed = msgspec.json.Decoder(_Typed).decode
         self._scores = {kind: _score_decoder(rule) for kind, rule in scoring.items()}
         # Built once: in a small epoch, building them took as long as running them.
-        self._parsed = _parsed()
-        self._sure = _sure(scoring).fill_null(value=False)
+        self._any = _Lane(_parsed(_time), _sure(scoring, pl.col("raw"), nested=0))
+        self._edges = _Lane(_parsed(_edge_time), _sure(scoring, pl.col("data"), nested=1))
 
     def decode(self, records: Records) -> Decoded:
         """Decode and judge every record; none is lost and none spoils another."""
@@ -120,7 +135,8 @@ class Decoder:
                 "raw": raw if whole else raw.gather(rows),
             }
         )
-        return frame.with_columns(self._parsed).with_columns(sure=self._sure)
+        lane = self._edges if frame.select(_in_the_edges_layout()).item() else self._any
+        return frame.with_columns(lane.parsed).with_columns(sure=lane.sure)
 
     def _vouched_scores(self, found: list[_Typed]) -> list[int | None]:
         """Read the score of each event; None where its type has none, or must have one and this cannot vouch for it."""
@@ -210,28 +226,52 @@ def _pick(column: list[int], rows: list[int], whole: bool) -> list[int]:  # noqa
     return column if whole else [column[row] for row in rows]
 
 
+def _in_the_edges_layout() -> pl.Expr:
+    """Tell whether every row is what the edge writes: then only `data` can hold what the columns do not show.
+
+    A record of all the known keys cannot be shorter than they and their values are, and holds nothing else where it is
+    no longer: no other key, no space, no escape outside of `data`. One without `data` would have room for another key;
+    what stands for it then, `{}`, is therefore not taken, nor where it was sent.
+    """
+    sizes = {name: pl.col(name).str.len_bytes() for name in _TEXTS}
+    return (
+        (pl.col("raw").str.len_bytes() == pl.sum_horizontal(*sizes.values(), ignore_nulls=False) + _LAYOUT)
+        & (sizes["timestamp"] == _EDGE_TIME_SIZE)
+        & (sizes["ingested"] == _EDGE_TIME_SIZE)
+        & (sizes["data"] > len("{}"))
+    ).all(ignore_nulls=False).fill_null(value=False)  # fmt: skip
+
+
 def _time(column: str) -> pl.Expr:
     """Parse RFC 3339 text to UTC microseconds; null where it is not of the fast lane's form."""
     parsed = pl.col(column).str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False)
     return pl.when(pl.col(column).str.contains(_FAST_TIME)).then(parsed)
 
 
-def _parsed() -> list[pl.Expr]:
+def _edge_time(column: str) -> pl.Expr:
+    """Parse the times that the edge writes, in a third of the time; null where one has another form."""
+    parsed = pl.col(column).str.to_datetime(_EDGE_TIME, time_unit="us", strict=False).dt.replace_time_zone("UTC")
+    return pl.when(pl.col(column).str.contains(_FAST_TIME)).then(parsed)
+
+
+def _parsed(time: Callable[[str], pl.Expr]) -> list[pl.Expr]:
     """Parse the columns that come as text or as numbers; null where one is not of the fast lane's form."""
     received = pl.from_epoch("received", time_unit="ms").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     return [
         pl.col("event_id").str.replace_all("-", "", literal=True).str.decode("hex", strict=False),
         pl.col("event_id").str.contains(event.UUID_PATTERN).alias("event_id_ok"),
-        _time("timestamp").alias("event_timestamp"),
-        pl.when(pl.col("ingested").is_null()).then(received).otherwise(_time("ingested")).alias("ingested_at"),
+        time("timestamp").alias("event_timestamp"),
+        pl.when(pl.col("ingested").is_null()).then(received).otherwise(time("ingested")).alias("ingested_at"),
         received,
     ]
 
 
-def _sure(scoring: Scoring) -> pl.Expr:
-    """Say which rows keep every rule of `pipeline.event` for certain; null (an unparsable part) is unsure."""
-    raw = pl.col("raw")
-    size = raw.str.len_bytes()
+def _sure(scoring: Scoring, text: pl.Expr, nested: int) -> pl.Expr:
+    """Say which rows keep every rule of `pipeline.event` for certain; what cannot be parsed is unsure.
+
+    `text` is the part that may hold what the columns do not show, in so many brackets.
+    """
+    size = pl.col("raw").str.len_bytes()
     late = pl.col("received") + event.MAX_AHEAD
     return (
         pl.col("event_type").str.contains(event.EVENT_TYPE_PATTERN)
@@ -244,8 +284,8 @@ def _sure(scoring: Scoring) -> pl.Expr:
         & pl.col("data").str.starts_with("{")
         & (pl.col("score").is_not_null() | ~pl.col("event_type").is_in(list(scoring)))
         # NUL, control characters and surrogates can only come in as \u escapes; the decoder refuses them bare.
-        & ~raw.str.contains(r"\u", literal=True)
-        & (raw.str.count_matches(r"[\[{]") <= event.MAX_NESTING)
-        & ~raw.str.contains(_EXPONENT)
-        & ((size < 300) | ~raw.str.contains(_LONG_NUMBER))  # noqa: PLR2004 - no 300 digits in fewer bytes
-    )
+        & ~text.str.contains(r"\u", literal=True)
+        & (text.str.count_matches(r"[\[{]") <= event.MAX_NESTING - nested)
+        & ~text.str.contains(_EXPONENT)
+        & ((size < 300) | ~text.str.contains(_LONG_NUMBER))  # noqa: PLR2004 - no 300 digits in fewer bytes
+    ).fill_null(value=False)

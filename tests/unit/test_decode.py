@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.api.judge import Judge
+from pipeline.api.stamps import Stamps
 from pipeline.batch import Records
 from pipeline.decode import Decoded, Decoder
 from pipeline.errors import EventError
@@ -153,6 +155,85 @@ def test_it_agrees_with_the_judge_on_anything(batch: list[bytes | None]) -> None
 @settings(max_examples=200, deadline=None)
 def test_it_agrees_with_the_judge_on_noise_in_data(noise: bytes) -> None:
     assert_agrees([with_data('{"x":"@"}').replace(b"@", noise), with_data('{"x":@}').replace(b"@", noise)])
+
+
+def from_edge(data: bytes, timestamp: str = "2026-01-15T10:30:00.123456Z", **changed: str) -> bytes:
+    """Write a record in the edge's own layout, whatever is in it."""
+    fields = {
+        "event_type": "player_score",
+        "player_id": "player-1",
+        "game_id": "game-1",
+        "event_id": "01890000-0000-7000-8000-000000000000",
+        "timestamp": timestamp,
+        "ingested_at": "2026-01-15T10:30:00.000000Z",
+        **changed,
+    }
+    head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1]
+    return head.encode() + b',"data":' + data + b"}"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        from_edge(b'{"score":1,"x":1e400}'),
+        from_edge(b'{"score":1,"x":[1e400]}'),
+        from_edge(b'{"score":1,"x":%s}' % (b"9" * 400)),
+        from_edge(b'{"score":1,"x":"\\u0000"}'),
+        from_edge(b'{"score":1,"x":"\\ud800"}'),
+        from_edge(b'{"score":1,"x":"\xff"}'),
+        from_edge(b'{"score":1,"x":%s1%s}' % (b"[" * 30, b"]" * 30)),
+        from_edge(b'{"score":1,"x":%s1%s}' % (b"[" * 31, b"]" * 31)),
+        from_edge(b'{"score":1,"score":"x"}'),
+        from_edge(b'{"score":1}', "2026-02-30T10:30:00.123456Z"),
+        from_edge(b'{"score":1}', "2026-01-15T24:00:00.000000Z"),
+        from_edge(b'{"score":1}', "2026-01-15T23:59:60.000000Z"),
+        from_edge(b'{"score":1}', "2026-01-15T10:30:00.1+02:00"),
+        from_edge(b'{"score":1}', "2026-01-15T10:30:00.12345xZ"),
+        from_edge(b'{"score":1}', "1999-12-31T23:59:59.999999Z"),
+        from_edge(b'{"score":1}', ingested_at="2026-01-15T10:30:00.1-02:00"),
+        from_edge(b'{"score":1}', player_id="\n"),
+        from_edge(b'{"score":1}', player_id="\u00e4\u00f6"),
+        from_edge(b"{}", event_type="login"),
+        from_edge(b"{}", event_type="login").replace(b'"data":{}', b'"x":1e400'),
+        from_edge(b"[1,2,3]", event_type="login"),
+    ],
+)  # fmt: skip
+def test_it_agrees_on_what_only_looks_like_the_edges(value: bytes) -> None:
+    """Where every record has the layout, fewer checks are made: alone, and beside an ordinary one."""
+    assert_agrees([value])
+    assert_agrees([value, from_edge(b'{"score":7}')])
+
+
+def test_what_the_edge_writes_has_its_layout() -> None:
+    """Plain or not, with an id and a time of its own or without."""
+
+    class ForTheEdgeAlone(Decoder):
+        def __init__(self) -> None:
+            super().__init__(TOPIC, SCORING)
+            del self._any
+
+    sent = [
+        b'{"event_type":"player_score","player_id":"p","game_id":"g","data":{"score":1}}',
+        b' {"data" : {"a" : [1, "x"]}, "player_id" : "\\u00e4", "game_id" : "g", "event_type" : "login"}',
+        (
+            b'{"event_id":"01890000-0000-7000-8000-000000000000","timestamp":"2026-01-15T10:30:00+02:00",'
+            b'"event_type":"login","player_id":"p","game_id":"g","data":{"x":1}}'
+        ),
+    ]
+    values: list[bytes | None] = [Judge(SCORING).admit(raw, Stamps().now()).value for raw in sent]
+    count = len(values)
+    records = Records(
+        [0] * count, list(range(count)), [int(RECEIVED.timestamp() * 1000)] * count, [None] * count, values
+    )
+    assert len(ForTheEdgeAlone().decode(records).events) == count
+    with pytest.raises(AttributeError):
+        ForTheEdgeAlone().decode(Records([0], [0], [0], [None], [encoded(other=1)]))
+
+
+@given(st.lists(score_data.map(json.dumps) | trees.map(json.dumps), min_size=1, max_size=4), times, types)
+@settings(max_examples=200, deadline=None)
+def test_it_agrees_on_the_edges_layout(datas: list[str], timestamp: str, event_type: str) -> None:
+    assert_agrees([from_edge(data.encode(), timestamp, event_type=event_type) for data in datas])
 
 
 def test_columns_have_the_declared_types() -> None:
