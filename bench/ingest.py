@@ -10,6 +10,7 @@ Then reads from Redis at a fixed pace, beside writes at a fixed pace, from a Pyt
 import argparse
 import multiprocessing
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -92,7 +93,8 @@ def main() -> None:
     load: Load = WrkLoad() if shutil.which("wrk") else PythonLoad()
     cases = [] if chosen.reads_only else [Case(64), Case(256), Case(16, 500)]
     load_average = os.getloadavg()[0]
-    print(f"load by {load.name}; {multiprocessing.cpu_count()} cores; load average before: {load_average:.1f}")
+    cores, version = multiprocessing.cpu_count(), platform.python_version()
+    print(f"load by {load.name}; {cores} cores, Python {version}; load average before: {load_average:.1f}")
     if cases:
         print("server connections  batch   events/s   p50 ms   p99 ms  CPU s/M  failed")
     with tempfile.TemporaryDirectory(prefix="gamemetrics-bench-") as directory:

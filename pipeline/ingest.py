@@ -145,7 +145,7 @@ class Ingest:
         produce, topic = self._producer.produce, self._topic
         for record, settled in gathered:
             try:
-                produce(topic, record.value, record.key, -1, settled, headers=record.headers)
+                produce(topic, record.value, record.key, -1, settled, None, 0, record.headers)
             except BufferError:
                 settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
 
