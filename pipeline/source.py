@@ -131,12 +131,12 @@ class Source:
         return self._columns(messages)
 
     def _columns(self, messages: list[Message]) -> Records:
-        records = Records()
-        for message in messages:
-            if message.error() is not None:
+        records, good = Records(), messages
+        if bad := [message for message in messages if message.error() is not None]:
+            for message in bad:
                 self._refuse(message)
-        if messages:
             good = [message for message in messages if message.error() is None]
+        if good:
             records.partitions = [message.partition() for message in good]  # type: ignore[misc]  # set on a record
             records.offsets = [message.offset() for message in good]  # type: ignore[misc]
             records.timestamps = [message.timestamp()[1] for message in good]
