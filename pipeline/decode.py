@@ -89,6 +89,7 @@ class Decoder:
         self._typed = msgspec.json.Decoder(_Typed).decode
         self._scores = {kind: _score_decoder(rule) for kind, rule in scoring.items()}
         # Built once: in a small epoch, building them took as long as running them.
+        self._has_the_edges_layout = _in_the_edges_layout()
         self._any = _Lane(_parsed(_time), _sure(scoring, pl.col("raw"), nested=0))
         self._edges = _Lane(_parsed(_edge_time), _sure(scoring, pl.col("data"), nested=1))
 
@@ -135,7 +136,7 @@ class Decoder:
                 "raw": raw if whole else raw.gather(rows),
             }
         )
-        lane = self._edges if frame.select(_in_the_edges_layout()).item() else self._any
+        lane = self._edges if frame.select(self._has_the_edges_layout).item() else self._any
         return frame.with_columns(lane.parsed).with_columns(sure=lane.sure)
 
     def _vouched_scores(self, found: list[_Typed]) -> list[int | None]:
