@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer
-from confluent_kafka.admin import AclOperation, AdminClient, ResourcePatternType, ResourceType
+from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
+from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec, ResourcePatternType, ResourceType
 
 from pipeline import source
 from pipeline.consumer import EventConsumer
@@ -154,5 +154,17 @@ def abort_transactions(place: Place, feed: Feed, number: int) -> None:
         else:
             producer.commit_transaction(30)
         feed.send(10)
+    eventually(functools.partial(ended, admin, place), interval=0.01)
     for partition in range(3):
         feed.send_these([feed.event()], partition=partition)
+
+
+def ended(admin: AdminClient, place: Place) -> bool:
+    """Whether every transaction's marker is in the log: the broker answers an abort before it has written them."""
+    latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+    newest = {TopicPartition(place.topic, partition): latest for partition in range(3)}
+    ends = []
+    for isolation in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED):
+        answers = admin.list_offsets(newest, isolation_level=isolation)
+        ends.append({one.partition: answer.result().offset for one, answer in answers.items()})
+    return ends[0] == ends[1]
