@@ -81,6 +81,7 @@ class Edge:
     def __init__(self, desk: Desk, routes: list[Route]) -> None:
         self._desk = desk
         self._exact = {route.template.encode(): route for route in routes if "{" not in route.template}
+        self._replies = {path: desk.metrics.replies(route.template) for path, route in self._exact.items()}
         self._patterns = [
             (re.compile(re.sub(r"\{\w+\}", "[^/]*", route.template).encode() + rb"\Z"), route)
             for route in routes
@@ -108,8 +109,11 @@ class Edge:
 
     def answered(self, head: Head | None, status: int, seconds: float) -> None:
         """Count a reply under its route; unknown paths share one name."""
-        route = None if head is None else self._exact.get(head.path) or self._matching(head.path)
-        self._desk.metrics.answered(route.template if route is not None else "none", status, seconds)
+        replies = None if head is None else self._replies.get(head.path)
+        if replies is None:
+            route = None if head is None else self._matching(head.path)
+            replies = self._desk.metrics.replies(route.template if route is not None else "none")
+        replies.count(status, seconds)
 
     def _call_get(self, route: Route, connection: Connection, head: Head, body: bytes) -> None:
         if head.method not in {"GET", "HEAD"} or (route.page is None and route.get is None):

@@ -82,7 +82,9 @@ class Keyring:
         found = self._callers.get(credential)
         if found is None:
             raise self._unknown(credential, peer)
-        return _allowed(found, scope)
+        if scope not in found.scopes:
+            raise _forbidden(found, scope)
+        return found
 
     def signer(self, parameters: bytes, body: bytes | None, scope: Scope, peer: str, now: float) -> Caller:
         """Return whose signature this is. Without a body yet, judge by what the head alone tells.
@@ -99,7 +101,9 @@ class Keyring:
             which = "ahead" if off > 0 else "behind"
             reason = f"the signature's time is {abs(off)} s {which}, of at most {TOLERANCE_S}; Date says the time here"
             raise self._wrong(reason, _SIGNED, peer)
-        return _allowed(signer.caller, scope)
+        if scope not in signer.caller.scopes:
+            raise _forbidden(signer.caller, scope)
+        return signer.caller
 
     def forgive(self) -> None:
         """Forget failed tries; called each minute."""
@@ -121,10 +125,8 @@ class Keyring:
         return Refusal(429, "too many wrong API keys from this address", [("Retry-After", "60")])
 
 
-def _allowed(caller: Caller, scope: Scope) -> Caller:
-    if scope not in caller.scopes:
-        raise Refusal(403, f"the key {caller.name} may not {scope}")
-    return caller
+def _forbidden(caller: Caller, scope: Scope) -> Refusal:
+    return Refusal(403, f"the key {caller.name} may not {scope}")
 
 
 def static_keys(settings: Settings) -> dict[bytes, Caller]:

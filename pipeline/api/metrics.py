@@ -14,7 +14,7 @@ BOUNDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5,
 Gauges = Callable[[], Iterable[tuple[str, str, float]]]
 
 
-class _Route:
+class Replies:
     """The replies of one route: how many by status, and how long they took."""
 
     __slots__ = ("buckets", "seconds", "statuses")
@@ -23,6 +23,13 @@ class _Route:
         self.buckets = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
         self.statuses: dict[int, int] = {}
+
+    def count(self, status: int, seconds: float) -> None:
+        """Count a reply."""
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+        statuses = self.statuses
+        statuses[status] = statuses.get(status, 0) + 1
 
 
 class EdgeMetrics(Collector):
@@ -36,7 +43,7 @@ class EdgeMetrics(Collector):
         self.published = 0
         self.failed = 0
         self._wrong_keys = wrong_keys
-        self._routes: dict[str, _Route] = {}
+        self._routes: dict[str, Replies] = {}
         self._gauges: list[Gauges] = []
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -48,14 +55,9 @@ class EdgeMetrics(Collector):
         """Add gauges: `read` returns (name, help, value) for each."""
         self._gauges.append(read)
 
-    def answered(self, route: str, status: int, seconds: float) -> None:
-        """Count a reply."""
-        found = self._routes.get(route)
-        if found is None:
-            found = self._routes[route] = _Route()
-        found.buckets[bisect_left(BOUNDS, seconds)] += 1
-        found.seconds += seconds
-        found.statuses[status] = found.statuses.get(status, 0) + 1
+    def replies(self, route: str) -> Replies:
+        """Return where the replies of a route are counted."""
+        return self._routes.setdefault(route, Replies())
 
     def expose(self) -> bytes:
         """Write everything in Prometheus' text format."""

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import msgspec
 from confluent_kafka import KafkaError, Message
 
 from pipeline.api.bodies import JSON_TYPES, plain
@@ -68,25 +69,22 @@ def _publish(desk: Desk, connection: Connection, raw: bytes, caller: Caller, acc
     desk.ingest.publish(admitted, _Receipt(desk, connection, admitted, account).settled)
 
 
-class _Receipt:
+class _Receipt(msgspec.Struct, gc=False):
     """One event that Kafka has not yet confirmed, and the client that waits for it."""
 
-    __slots__ = ("_account", "_admitted", "_connection", "_desk")
-
-    def __init__(self, desk: Desk, connection: Connection, admitted: Admitted, account: Account | None) -> None:
-        self._desk = desk
-        self._connection = connection
-        self._admitted = admitted
-        self._account = account
+    desk: Desk
+    connection: Connection
+    admitted: Admitted
+    account: Account | None
 
     def settled(self, error: KafkaError | None, _message: Message | None) -> None:
         """Answer the client."""
-        desk, admitted = self._desk, self._admitted
+        desk, admitted = self.desk, self.admitted
         desk.pressure.leave(len(admitted.value))
         if error is None:
             desk.metrics.published += 1
-            limits = b"" if self._account is None else self._account.header_lines()
-            self._connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
+            limits = b"" if self.account is None else self.account.header_lines()
+            self.connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
             return
         desk.metrics.failed += 1
         refusal = Refusal(
@@ -96,4 +94,4 @@ class _Receipt:
             event_id=admitted.event_id,
             timestamp=admitted.timestamp,
         )
-        self._connection.refuse(refusal)
+        self.connection.refuse(refusal)
