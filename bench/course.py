@@ -13,7 +13,7 @@ from bench.truth import Truth, require, sum_up
 
 _WARM_UP: Final = 20_000
 _TRICKLE: Final = 5_000.0
-_SIZES: Final = (1_000, 5_000, 20_000, 50_000, 100_000, 200_000)
+_SIZES: Final = (1_000, 5_000, 20_000, 50_000, 80_000, 120_000, 200_000)
 _WAITS: Final = (10, 25, 50, 100, 250, 1_000)
 _SWEEP_EVENTS: Final = 300_000
 _SWEEP_SECONDS: Final = 8.0
@@ -46,6 +46,9 @@ def run(course: Course, say: Say) -> Findings:
             say(f"producing {course.events:,} events")
             load = reference_load(course.events, course.seed)
             produced, truth = produce(bed, load), sum_up(load.slices())
+            say("consuming once, so that no server is new to it")
+            with rig.sibling(bed) as first:
+                throughput.measure(rig, first, produced)
             say("consuming")
             calm = throughput.measure(rig, bed, produced)
             say("verifying")

@@ -13,7 +13,7 @@ Why not orjson for all: with `data` kept as its raw bytes nothing is built only 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import polars as pl
@@ -38,6 +38,9 @@ _EDGE_TIME: Final = "%Y-%m-%dT%H:%M:%S.%6fZ"
 _EDGE_TIME_SIZE: Final = len("2026-01-15T10:30:00.000000Z")
 _SLICE: Final = 20_000
 """Records decoded at a time: what they become on the way to columns takes three times the memory of the columns."""
+
+
+T = TypeVar("T")
 
 
 class _Typed(msgspec.Struct, gc=False):
@@ -74,10 +77,14 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """The events of some records (columns of EVENT_SCHEMA, in no particular order), and the rejected records."""
+    """The events of some records (columns of EVENT_SCHEMA, in no particular order), and the rejected records.
+
+    `values` are those of all the records, for what is found bad later: a column of them would be sorted with the rest.
+    """
 
     events: pl.DataFrame
     rejected: list[Rejected]
+    values: list[bytes | None]
 
 
 class Decoder:
@@ -95,33 +102,36 @@ class Decoder:
 
     def decode(self, records: Records) -> Decoded:
         """Decode and judge every record; none is lost and none spoils another."""
-        slices = [self._decode(records[start : start + _SLICE]) for start in range(0, len(records), _SLICE)]
-        if not slices:
-            return Decoded(pl.DataFrame(schema=EVENT_SCHEMA), [])
-        return Decoded(pl.concat(one.events for one in slices), [bad for one in slices for bad in one.rejected])
+        events, rejected = [pl.DataFrame(schema=EVENT_SCHEMA)], list[Rejected]()
+        for start in range(0, len(records), _SLICE):
+            found, bad = self._decode(records[start : start + _SLICE], start)
+            events.append(found)
+            rejected += bad
+        return Decoded(pl.concat(events), rejected, records.values)
 
-    def _decode(self, records: Records) -> Decoded:
+    def _decode(self, records: Records, start: int) -> tuple[pl.DataFrame, list[Rejected]]:
+        """Decode a slice whose first record has the place `start` among all."""
         typed = _each(self._typed, records.values)
-        raw = _text(records.values)
-        vouched = self._columns(records, typed, raw)
+        vouched = self._columns(records, typed, start)
         fast = vouched.select(EVENT_SCHEMA.names())
         if len(fast) == len(records) and vouched["sure"].all():
-            return Decoded(fast, [])
-        slow = vouched.filter(~pl.col("sure"))["row"].to_list()
-        slow += [row for row, found in enumerate(typed) if found is None]
-        judged, rejected = self._judge(records, slow)
-        return Decoded(pl.concat([fast.filter(vouched["sure"]), judged]), rejected)
+            return fast, []
+        slow = [row - start for row in vouched.filter(~pl.col("sure"))["row"]]
+        slow += [place for place, found in enumerate(typed) if found is None]
+        judged, rejected = self._judge(records, slow, start)
+        return pl.concat([fast.filter(vouched["sure"]), judged]), rejected
 
     # -- the fast lane ---------------------------------------------------------------------------------------------
 
-    def _columns(self, records: Records, typed: list[_Typed | None], raw: pl.Series) -> pl.DataFrame:
-        """Build the columns of the typed records, with `row` (its place in `records`) and `sure` (all is checked)."""
+    def _columns(self, records: Records, typed: list[_Typed | None], start: int) -> pl.DataFrame:
+        """Build the columns of the typed records, and `sure`: all is checked."""
         rows = [row for row, one in enumerate(typed) if one is not None]
         found = [one for one in typed if one is not None]
         whole = len(rows) == len(typed)
+        values = _pick(records.values, rows, whole)
         frame = pl.DataFrame(
             {
-                "row": pl.Series(range(len(typed)) if whole else rows, dtype=pl.UInt32),
+                "row": pl.Series(range(len(typed)) if whole else rows, dtype=pl.UInt32) + start,
                 "partition": pl.Series(_pick(records.partitions, rows, whole), dtype=pl.Int32),
                 "offset": pl.Series(_pick(records.offsets, rows, whole), dtype=pl.Int64),
                 "received": pl.Series(_pick(records.timestamps, rows, whole), dtype=pl.Int64),
@@ -133,11 +143,12 @@ class Decoder:
                 "ingested": pl.Series([one.ingested_at for one in found], dtype=pl.String),
                 "data": _text([bytes(one.data) for one in found]),
                 "score": pl.Series(self._vouched_scores(found), dtype=pl.Int64),
-                "raw": raw if whole else raw.gather(rows),
+                "size": pl.Series([len(value or b"") for value in values], dtype=pl.UInt32),
             }
         )
-        lane = self._edges if frame.select(self._has_the_edges_layout).item() else self._any
-        return frame.with_columns(lane.parsed).with_columns(sure=lane.sure)
+        if frame.select(self._has_the_edges_layout).item():
+            return frame.with_columns(self._edges.parsed).with_columns(sure=self._edges.sure)
+        return frame.with_columns(self._any.parsed, raw=_text(values)).with_columns(sure=self._any.sure)
 
     def _vouched_scores(self, found: list[_Typed]) -> list[int | None]:
         """Read the score of each event; None where its type has none, or must have one and this cannot vouch for it."""
@@ -156,8 +167,8 @@ class Decoder:
 
     # -- the judge -------------------------------------------------------------------------------------------------
 
-    def _judge(self, records: Records, rows: list[int]) -> tuple[pl.DataFrame, list[Rejected]]:
-        """Judge single records in full; `rows` are their places in `records`."""
+    def _judge(self, records: Records, rows: list[int], start: int) -> tuple[pl.DataFrame, list[Rejected]]:
+        """Judge single records in full; `rows` are their places in `records`, which begin at `start` among all."""
         accepted: list[dict[str, Any]] = []
         rejected: list[Rejected] = []
         for row in rows:
@@ -167,14 +178,15 @@ class Decoder:
                 datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=records.timestamps[row]),
             )
             try:
-                accepted.append(_row(event.parse_record(value, origin, self._scoring), partition, offset, value or b""))
+                one = event.parse_record(value, origin, self._scoring)
+                accepted.append(_row(one, partition, offset) | {"row": start + row})
             except EventError as error:
                 key, moment = records.keys[row], records.timestamps[row]
                 rejected.append(Rejected(partition, offset, moment, key, value, str(error)))
         return pl.DataFrame(accepted, schema=EVENT_SCHEMA), rejected
 
 
-def _row(one: Event, partition: int, offset: int, value: bytes) -> dict[str, Any]:
+def _row(one: Event, partition: int, offset: int) -> dict[str, Any]:
     return {
         "partition": partition,
         "offset": offset,
@@ -186,7 +198,6 @@ def _row(one: Event, partition: int, offset: int, value: bytes) -> dict[str, Any
         "ingested_at": one.ingested_at,
         "data": one.data.decode(),
         "score": one.score,
-        "raw": value.decode(),
     }
 
 
@@ -223,7 +234,7 @@ def _score_decoder(rule: ScoreRule) -> Callable[[msgspec.Raw], Any]:
     return msgspec.json.Decoder(kind).decode
 
 
-def _pick(column: list[int], rows: list[int], whole: bool) -> list[int]:  # noqa: FBT001 - a pair of private callers
+def _pick(column: list[T], rows: list[int], whole: bool) -> list[T]:  # noqa: FBT001 - a pair of private callers
     return column if whole else [column[row] for row in rows]
 
 
@@ -236,7 +247,7 @@ def _in_the_edges_layout() -> pl.Expr:
     """
     sizes = {name: pl.col(name).str.len_bytes() for name in _TEXTS}
     return (
-        (pl.col("raw").str.len_bytes() == pl.sum_horizontal(*sizes.values(), ignore_nulls=False) + _LAYOUT)
+        (pl.col("size") == pl.sum_horizontal(*sizes.values(), ignore_nulls=False) + _LAYOUT)
         & (sizes["timestamp"] == _EDGE_TIME_SIZE)
         & (sizes["ingested"] == _EDGE_TIME_SIZE)
         & (sizes["data"] > len("{}"))
@@ -272,7 +283,7 @@ def _sure(scoring: Scoring, text: pl.Expr, nested: int) -> pl.Expr:
 
     `text` is the part that may hold what the columns do not show, in so many brackets.
     """
-    size = pl.col("raw").str.len_bytes()
+    size = pl.col("size")
     late = pl.col("received") + event.MAX_AHEAD
     return (
         pl.col("event_type").str.contains(event.EVENT_TYPE_PATTERN)

@@ -5,15 +5,18 @@ guess is nearly always right; where it is not, the sink prepares the remaining e
 """
 
 from dataclasses import dataclass, replace
+from typing import Final
 
 import polars as pl
 
 from pipeline.aggregate import Chunk, Expiry, aggregate, chunk, per_day, per_player
 from pipeline.config import Settings
 from pipeline.decode import Decoded, Rejected
-from pipeline.frame import encode_copy, sort_by_identity
+from pipeline.frame import CopyData, encode_copy, sort_by_identity
 from pipeline.offsets import Spans
 from pipeline.roles import Role
+
+_DAY: Final = pl.col("event_timestamp").dt.date()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,9 @@ def plan_for(role: Role, settings: Settings) -> Plan:
 class Effects:
     """What a set of events writes: COPY data per table (None: nothing for this role), and chunks for Redis."""
 
-    ledger: bytes
-    counts: bytes | None
-    days: bytes | None
+    ledger: CopyData
+    counts: CopyData | None
+    days: CopyData | None
     chunks: list[Chunk]
 
 
@@ -43,12 +46,14 @@ class Effects:
 class Epoch:
     """Spans of positions, the events in them (columns of EVENT_SCHEMA, sorted by identity), the rest rejected.
 
-    `effects` are those of exactly these events, or None when they are yet to be prepared.
+    `values` are the records' own, which the events' `row` counts. `effects` are those of exactly these events, or None
+    when they are yet to be prepared.
     """
 
     spans: Spans
     events: pl.DataFrame
     rejected: list[Rejected]
+    values: list[bytes | None]
     effects: Effects | None
 
     def without(self, marks: dict[int, int]) -> "Epoch":
@@ -73,7 +78,7 @@ class Epoch:
 def prepare(spans: Spans, decoded: Decoded, plan: Plan) -> Epoch:
     """Sort, aggregate and encode decoded records."""
     events = sort_by_identity(decoded.events)
-    return Epoch(spans, events, decoded.rejected, effects_of(events, plan))
+    return Epoch(spans, events, decoded.rejected, decoded.values, effects_of(events, plan))
 
 
 def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:
@@ -92,6 +97,7 @@ def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:
     )
 
 
-def encode_ledger(events: pl.DataFrame, role: Role) -> bytes:
-    """Encode events as rows of the role's ledger."""
-    return encode_copy(events.select(role.ledger_columns), jsonb=frozenset({"data"}.intersection(role.ledger_columns)))
+def encode_ledger(events: pl.DataFrame, role: Role) -> CopyData:
+    """Encode events as rows of the role's ledger, day by day: COPY then writes one table at a time, in long runs."""
+    rows = events.select(role.ledger_columns).sort(_DAY, maintain_order=True)
+    return encode_copy(rows, jsonb=frozenset({"data"}.intersection(role.ledger_columns)))

@@ -25,9 +25,16 @@ _COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "ingested_at": pl.Datetime("us", "UTC"),
     "data": pl.String,  # the JSON text as it was sent
     "score": pl.Int64,  # null where the event's type does not score
-    "raw": pl.String,  # the record's value, for the dead letters
+    "row": pl.UInt32,  # the place of its record among the epoch's values
 }
 EVENT_SCHEMA: Final = pl.Schema(_COLUMNS)
+
+CopyData = list[bytes]
+"""PostgreSQL binary COPY data, in pieces as they are sent: joined, they would take their memory twice."""
+
+_ARROW: Final = pl.CompatLevel.oldest()
+_SLICE: Final = 10_000
+"""Rows encoded at a time: what they become on the way to bytes takes four times the memory of these."""
 
 IDENTITY: Final = ("player_id", "event_timestamp", "event_id")
 EVENT_COLUMNS: Final = (
@@ -44,18 +51,19 @@ def sort_by_identity(events: pl.DataFrame) -> pl.DataFrame:
     return events.sort(IDENTITY)
 
 
-def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> bytes:
+def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> CopyData:
     """Encode a frame as PostgreSQL binary COPY data (PGCOPY format), its columns in order.
 
     String columns become text, or jsonb where named; Binary becomes bytea (a uuid column takes its 16 bytes as they
     are); Datetime(us) timestamptz, Date date, Int32 and Int64 int4 and int8.
     """
-    table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
-    encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(table.schema, _encoders(table.schema, jsonb))
+    schema = frame[:0].to_arrow(compat_level=_ARROW).schema
+    encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(schema, _encoders(schema, jsonb))
     parts = [encoder.write_header()]
-    parts += [encoder.write_batch(batch) for batch in table.to_batches()]
+    for piece in frame.iter_slices(_SLICE):
+        parts += [encoder.write_batch(batch) for batch in piece.rechunk().to_arrow(compat_level=_ARROW).to_batches()]
     parts.append(encoder.finish())
-    return b"".join(parts)
+    return parts
 
 
 def _encoders(schema: "pa.Schema", jsonb: frozenset[str]) -> "dict[str, EncoderBuilder]":

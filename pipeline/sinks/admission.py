@@ -5,6 +5,7 @@ a savepoint; the key's refusal is how a duplicate is met. Only then is it asked 
 copied again.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -16,10 +17,14 @@ from psycopg import errors, sql
 from pipeline.decode import Rejected
 from pipeline.epoch import Epoch, encode_ledger
 from pipeline.errors import UnavailableError
-from pipeline.frame import IDENTITY, encode_copy
+from pipeline.frame import IDENTITY, CopyData, encode_copy
 from pipeline.roles import Role
+from pipeline.sinks.connection import copy_in
 
 _MAX_ATTEMPTS: Final = 5
+
+Values = Sequence[bytes | None]
+"""The values of an epoch's records, by `row`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ class Admission:
         self._from: datetime | None = None
         self._until: datetime | None = None
         columns = sql.SQL(", ").join(map(sql.Identifier, role.ledger_columns))
-        self._copy = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(sql.Identifier(role.ledger), columns)
+        self._target = sql.SQL("{} ({})").format(sql.Identifier(role.ledger), columns)
         self._known = sql.SQL(
             "SELECT row FROM asked_identities AS asked WHERE EXISTS (SELECT FROM {} AS kept"
             " WHERE kept.player_id = asked.player_id AND kept.event_timestamp = asked.event_timestamp"
@@ -59,15 +64,15 @@ class Admission:
 
     def admit(self, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
         """Copy the epoch's new events into the ledger, within the caller's transaction."""
-        inside, refused = self._within_days(epoch.events)
+        inside, refused = self._within_days(epoch.events, epoch.values)
         if not len(inside):
             return Admitted(inside, refused)
         encoded = epoch.effects.ledger if epoch.effects is not None and inside is epoch.events else None
-        admitted = self._attempt(connection, inside, encoded)
+        admitted = self._attempt(connection, inside, epoch.values, encoded)
         self._expect_duplicates = len(admitted.events) + len(admitted.refused) < len(inside)
         return Admitted(admitted.events, refused + admitted.refused)
 
-    def _within_days(self, events: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejected]]:
+    def _within_days(self, events: pl.DataFrame, values: Values) -> tuple[pl.DataFrame, list[Rejected]]:
         """Set aside events of days that have no partition: dropped by retention, or further ahead than is made."""
         if self._from is None or self._until is None:
             return events, []
@@ -76,9 +81,11 @@ class Admission:
         if not len(outside):
             return events, []
         reason = f"timestamp: no partition holds it; the ledger covers {self._from:%Y-%m-%d} to {self._until:%Y-%m-%d}"
-        return events.filter(inside), reject(outside, reason)
+        return events.filter(inside), reject(outside, values, reason)
 
-    def _attempt(self, connection: psycopg.Connection, events: pl.DataFrame, encoded: bytes | None) -> Admitted:
+    def _attempt(
+        self, connection: psycopg.Connection, events: pl.DataFrame, values: Values, encoded: CopyData | None
+    ) -> Admitted:
         """Copy, dropping known identities when the key refuses and halving when a row is refused."""
         remaining = self._drop_known(connection, events) if self._expect_duplicates else events
         for _ in range(_MAX_ATTEMPTS):
@@ -89,40 +96,41 @@ class Admission:
             except errors.UniqueViolation:
                 remaining = self._drop_known(connection, remaining)
             except (psycopg.DataError, psycopg.IntegrityError) as error:
-                return self._halve(connection, remaining, error)
+                return self._halve(connection, remaining, values, error)
             else:
                 return Admitted(remaining, [])
         # Each round another session committed one of our identities first; let it finish.
         raise UnavailableError("PostgreSQL: identities are being admitted elsewhere at the same time")
 
-    def _copy_in(self, connection: psycopg.Connection, events: pl.DataFrame, encoded: bytes | None) -> None:
+    def _copy_in(self, connection: psycopg.Connection, events: pl.DataFrame, encoded: CopyData | None) -> None:
         if encoded is None:
             encoded = encode_ledger(events, self._role)
-        with connection.transaction(), connection.cursor().copy(self._copy) as copy:
-            copy.write(encoded)
+        with connection.transaction():
+            copy_in(connection, self._target, encoded)
 
     def _drop_known(self, connection: psycopg.Connection, events: pl.DataFrame) -> pl.DataFrame:
         """Keep the first of each identity, less the identities that the ledger holds."""
         distinct = _in_order(events).unique(IDENTITY, keep="first", maintain_order=True)
         asked = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("row"), *IDENTITY)
         connection.execute("TRUNCATE asked_identities")
-        with connection.cursor().copy("COPY asked_identities FROM STDIN (FORMAT binary)") as copy:
-            copy.write(encode_copy(asked))
+        copy_in(connection, sql.Identifier("asked_identities"), encode_copy(asked))
         known = connection.execute(self._known).fetchall()
         if not known:
             return distinct if len(distinct) < len(events) else events
         rows = pl.Series([row[0] for row in known], dtype=pl.Int64)
         return distinct.filter(~pl.int_range(pl.len(), dtype=pl.Int64).is_in(rows.implode()))
 
-    def _halve(self, connection: psycopg.Connection, events: pl.DataFrame, error: psycopg.Error) -> Admitted:
+    def _halve(
+        self, connection: psycopg.Connection, events: pl.DataFrame, values: Values, error: psycopg.Error
+    ) -> Admitted:
         """Find the rows PostgreSQL refuses by copying ever smaller halves; all others are admitted."""
         if len(events) == 1:
             detail = error.diag.message_primary or str(error)
-            return Admitted(events.clear(), reject(events, f"PostgreSQL refused the event: {detail}"))
+            return Admitted(events.clear(), reject(events, values, f"PostgreSQL refused the event: {detail}"))
         events = _in_order(events)
         middle = len(events) // 2
-        left = self._attempt(connection, events[:middle], None)
-        right = self._attempt(connection, events[middle:], None)
+        left = self._attempt(connection, events[:middle], values, None)
+        right = self._attempt(connection, events[middle:], values, None)
         return Admitted(pl.concat([left.events, right.events]), left.refused + right.refused)
 
 
@@ -135,10 +143,10 @@ def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     return events.sort(*IDENTITY, "partition", "offset")
 
 
-def reject(events: pl.DataFrame, reason: str) -> list[Rejected]:
+def reject(events: pl.DataFrame, values: Values, reason: str) -> list[Rejected]:
     """Turn rows into rejections, with the value as it came and the key every event has."""
-    columns = events.select("partition", "offset", "ingested_at", "player_id", "raw")
+    columns = events.select("partition", "offset", "ingested_at", "player_id", "row")
     return [
-        Rejected(partition, offset, int(moment.timestamp() * 1000), player.encode(), raw.encode(), reason)
-        for partition, offset, moment, player, raw in columns.iter_rows()
+        Rejected(partition, offset, int(moment.timestamp() * 1000), player.encode(), values[row], reason)
+        for partition, offset, moment, player, row in columns.iter_rows()
     ]

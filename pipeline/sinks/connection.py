@@ -1,11 +1,12 @@
 """A PostgreSQL connection as the sinks use it: opened when needed, translated errors, nothing planned by surprise."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 import psycopg
+from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
@@ -96,3 +97,11 @@ def _turned_away(error: psycopg.Error) -> PipelineError:
 
 def _unavailable(error: psycopg.Error) -> UnavailableError:
     return UnavailableError(f"PostgreSQL: {type(error).__name__}: {str(error).strip()}")
+
+
+def copy_in(connection: psycopg.Connection, target: sql.Composable, data: Iterable[bytes]) -> None:
+    """Copy binary COPY data into a table, given with its columns where not all are meant."""
+    statement = sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(target)
+    with connection.cursor().copy(statement) as copy:
+        for piece in data:
+            copy.write(piece)

@@ -14,10 +14,10 @@ from pipeline.config import Settings
 from pipeline.decode import Rejected
 from pipeline.epoch import Effects, Epoch, Plan, effects_of
 from pipeline.errors import HaltError, PipelineError
-from pipeline.frame import encode_copy
+from pipeline.frame import CopyData, encode_copy
 from pipeline.outbox import Call, calls_for
 from pipeline.sinks.admission import Admission
-from pipeline.sinks.connection import connect, translated, unblocking
+from pipeline.sinks.connection import connect, copy_in, translated, unblocking
 
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""
@@ -227,19 +227,12 @@ class PostgresSink:
         return self._open
 
 
-def copy_in(connection: psycopg.Connection, target: sql.Composable, encoded: bytes) -> None:
-    """Copy binary COPY data into a table, given with its columns."""
-    statement = sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(target)
-    with connection.cursor().copy(statement) as copy:
-        copy.write(encoded)
-
-
 def readable(value: bytes | None) -> str:
     """Show a record's value as text that PostgreSQL stores: what does not decode, and NUL, is replaced."""
     return (value or b"").decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
-def _merge(connection: psycopg.Connection, stage: LiteralString, encoded: bytes, statement: LiteralString) -> None:
+def _merge(connection: psycopg.Connection, stage: LiteralString, encoded: CopyData, statement: LiteralString) -> None:
     copy_in(connection, sql.Identifier(stage), encoded)
     connection.execute(statement)
 

@@ -26,7 +26,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    defaults = {"offset": 0, "ingested_at": START, "data": "{}", "raw": "{}"}
+    defaults = {"offset": 0, "ingested_at": START, "data": "{}", "row": 0}
     return sort_by_identity(
         pl.DataFrame([defaults | row | {"event_id": uuid.uuid4().bytes} for row in rows], schema=EVENT_SCHEMA)
     )

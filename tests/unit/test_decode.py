@@ -71,10 +71,10 @@ def test_an_ordinary_record_takes_the_fast_lane() -> None:
         pass
 
     class WithoutJudge(Decoder):
-        def _judge(self, records: Records, rows: list[int]) -> Any:
+        def _judge(self, records: Records, rows: list[int], start: int) -> Any:
             if rows:
                 raise JudgedError(rows)
-            return super()._judge(records, rows)
+            return super()._judge(records, rows, start)
 
     ordinary: list[bytes | None] = [
         encoded(),
@@ -240,3 +240,13 @@ def test_columns_have_the_declared_types() -> None:
     assert decode([encoded()]).events.schema == EVENT_SCHEMA
     assert decode([encoded(event_id=None)]).events.schema == EVENT_SCHEMA
     assert isinstance(decode([b"x"]).events, pl.DataFrame)
+
+
+def test_a_row_counts_the_records_whichever_lane_and_slice_they_went_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What PostgreSQL refuses is dead-lettered by its row: a wrong one would bury a good record's bytes."""
+    monkeypatch.setattr("pipeline.decode._SLICE", 7)
+    of_each = [encoded(), BAD_RECORDS[0].value, encoded(event_id=None), with_data('{"x":1e300}'), None]
+    decoded = decode(of_each * 9)
+    assert len(decoded.events) == 3 * 9
+    assert decoded.events["row"].to_list() == decoded.events["offset"].to_list()
+    assert decoded.values == of_each * 9
