@@ -22,13 +22,18 @@ class BatchPolicy:
 
 @dataclass(slots=True)
 class Records:
-    """Kafka records as columns of equal length; `timestamps` in milliseconds since 1970, -1 where a record has none."""
+    """Kafka records as columns of equal length; `timestamps` in milliseconds since 1970, -1 where a record has none.
+
+    `ends` are the ends of partitions that were reached. No record need lie right before one: what does may be a
+    transaction's marker, or was compacted away.
+    """
 
     partitions: list[int] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
     timestamps: list[int] = field(default_factory=list)
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
+    ends: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -46,6 +51,7 @@ class Records:
         self.timestamps += other.timestamps
         self.keys += other.keys
         self.values += other.values
+        self.ends |= other.ends
 
     def without(self, partitions: frozenset[int]) -> "Records":
         """Return the records of other partitions."""
@@ -56,11 +62,14 @@ class Records:
             [self.timestamps[row] for row in rows],
             [self.keys[row] for row in rows],
             [self.values[row] for row in rows],
+            {partition: end for partition, end in self.ends.items() if partition not in partitions},
         )
 
-    def last_offsets(self) -> dict[int, int]:
-        """Return the last offset of each partition; a partition's records are in order, so the last one wins."""
-        return dict(zip(self.partitions, self.offsets, strict=True))
+    def stops(self) -> dict[int, int]:
+        """Return up to where each partition was read; its records are in order, so the last one wins."""
+        last = dict(zip(self.partitions, self.offsets, strict=True))
+        stops = {partition: offset + 1 for partition, offset in last.items()}
+        return stops | {partition: max(end, stops.get(partition, end)) for partition, end in self.ends.items()}
 
 
 class Batcher:
@@ -77,7 +86,7 @@ class Batcher:
 
     def add(self, records: Records, now: float) -> None:
         """Take records in."""
-        if not records:
+        if not (records or records.ends):
             return
         if self._armed_at is None:
             self._armed_at = now
@@ -116,7 +125,7 @@ class Batcher:
         kept = self._records.without(partitions)
         armed_at = self._armed_at
         self._clear()
-        if kept and armed_at is not None:
+        if armed_at is not None:
             self.add(kept, armed_at)
 
     def take(self) -> Records:

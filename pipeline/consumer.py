@@ -108,8 +108,7 @@ class EventConsumer:
     def _turn(self) -> None:
         self._health.turn()
         records = self._poll()
-        if records is not None:
-            spans = self._positions.advance(records.last_offsets())
+        if records is not None and (spans := self._positions.advance(records.stops())):
             self._lag.departed(spans, records)
             self._flights.launch(spans, records)
         self._land(_IDLE_SECONDS if self._flights.full and not self._batcher.room() else 0)
@@ -129,12 +128,17 @@ class EventConsumer:
             self._hold()
             return None
         self._source.resume()
-        self._batcher.add(self._source.poll(*self._appetite()), monotonic())
+        self._collect(*self._appetite())
         trigger = self._batcher.due(monotonic())
         if trigger is None or self._flights.full:
             return None
         metrics.epochs.labels(trigger).inc()
         return self._batcher.take()
+
+    def _collect(self, limit: int, timeout: float) -> None:
+        records = self._source.poll(limit, timeout)
+        records.ends = self._positions.beyond(records.ends)  # an end that is no news must not arm the clock
+        self._batcher.add(records, monotonic())
 
     def _appetite(self) -> tuple[int, float]:
         """Say how many records to ask for, and how long to wait for them.
@@ -153,7 +157,7 @@ class EventConsumer:
         """
         if monotonic() - self._landed_at > _PATIENCE_SECONDS:
             self._source.pause()
-            self._batcher.add(self._source.poll(1, 0), monotonic())
+            self._collect(1, 0)
 
     def _land(self, timeout: float) -> None:
         """Commit what both sinks have."""

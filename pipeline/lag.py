@@ -50,8 +50,9 @@ class LagMeter:
             self._newest.pop(partition, None)
 
     def departed(self, spans: Spans, records: Records) -> None:
-        """Note the times of an epoch's records."""
-        self._under_way[spans] = ages(records, len(spans))
+        """Note the times of an epoch's records; one that only passes markers has none."""
+        if records:
+            self._under_way[spans] = ages(records, len(spans))
 
     def landed(self, spans: Spans) -> None:
         """Note that both sinks have an epoch."""

@@ -45,13 +45,18 @@ class Positions:
         for partition in partitions:
             self._next.pop(partition, None)
 
-    def advance(self, last_offsets: dict[int, int]) -> Spans:
-        """Cover the records up to and with the last offset of each partition; returns the spans, by partition."""
+    def advance(self, stops: dict[int, int]) -> Spans:
+        """Cover what lies below the stop of each partition; returns the spans that have a length, by partition."""
         spans = []
-        for partition, last in sorted(last_offsets.items()):
-            spans.append(Span(partition, self._next[partition], last + 1))
-            self._next[partition] = last + 1
+        for partition, stop in sorted(stops.items()):
+            if self._next[partition] < stop:
+                spans.append(Span(partition, self._next[partition], stop))
+                self._next[partition] = stop
         return tuple(spans)
+
+    def beyond(self, stops: dict[int, int]) -> dict[int, int]:
+        """Return those stops that lie further on than their partitions are read, and are of partitions read here."""
+        return {partition: stop for partition, stop in stops.items() if self._next.get(partition, stop) < stop}
 
     def ahead_of(self, offsets: dict[int, int]) -> list[int]:
         """Return the partitions that are read further on than at these offsets."""

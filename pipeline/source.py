@@ -99,6 +99,8 @@ class Source:
                 # Positions come from PostgreSQL; an offset the broker does not have is a gap to halt on, not to jump.
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
+                # Where a log ends in a transaction's marker, only this tells that nothing is left to read.
+                "enable.partition.eof": True,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": settings.kafka_session_timeout_ms,
                 "heartbeat.interval.ms": min(3_000, settings.kafka_session_timeout_ms // 3),
@@ -134,7 +136,7 @@ class Source:
         records, good = Records(), messages
         if bad := [message for message in messages if message.error() is not None]:
             for message in bad:
-                self._refuse(message)
+                self._note(message, records)
             good = [message for message in messages if message.error() is None]
         if good:
             records.partitions = [message.partition() for message in good]  # type: ignore[misc]  # set on a record
@@ -144,10 +146,13 @@ class Source:
             records.values = [message.value() for message in good]
         return records
 
-    def _refuse(self, message: Message) -> None:
-        """Raise what stops the consumer; log what passes by itself."""
-        error = message.error()
-        if error is None:
+    def _note(self, message: Message, records: Records) -> None:
+        """Raise what stops the consumer; log what passes by itself; note the end of a partition."""
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is None or partition is None:
+            return
+        if error.code() == KafkaError._PARTITION_EOF and offset is not None:  # noqa: SLF001 - its public name
+            records.ends[partition] = offset
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             raise HaltError(f"topic {self._topic} partition {message.partition()}: {error.str()}")

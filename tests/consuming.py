@@ -49,10 +49,7 @@ def consuming(place: Place, role: RoleName = "all", **changes: object) -> Iterat
 
 
 def caught_up(place: Place, role: RoleName = "all", timeout: float = 60.0) -> None:
-    """Wait until the role's group has written all that is in the topic, and Redis stands level with it.
-
-    For topics without transactions, whose markers take offsets that no watermark passes.
-    """
+    """Wait until the role's group has written all that is in the topic, and Redis stands level with it."""
     settings = settings_of(place, role)
     ends = log_ends(place)
     redis = RedisSink(settings, settings.kafka_group_id) if ROLES[role].uses_redis else None

@@ -78,6 +78,8 @@ def recount(place: Place) -> Truth:
                 if error is not None:
                     assert error.code() == KafkaError._PARTITION_EOF, error
                     open_partitions.discard(partition)
+                    if partition in truth.ends:
+                        truth.ends[partition] = offset  # behind the last record there may be a transaction's marker
                     continue
                 truth.records[partition] += 1
                 truth.ends[partition] = offset + 1

@@ -49,6 +49,24 @@ def test_taking_empties_it() -> None:
     assert batcher.room() == 3
 
 
+def test_an_end_without_records_is_passed_in_its_time() -> None:
+    """A log that ends in a transaction's marker: nothing is left to read, and nothing more may come to say so."""
+    batcher = Batcher(POLICY)
+    batcher.add(some(2, partition=1, start=4), 0.0)
+    batcher.add(Records(ends={0: 7, 1: 9}), 0.5)
+    batcher.add(some(1, partition=0, start=20), 0.6)
+    taken = batcher.take()
+    assert taken.stops() == {0: 21, 1: 9}
+    batcher.add(Records(ends={0: 7, 1: 9}), 10.0)
+    assert batcher.armed
+    assert batcher.due(11.0) == "wait"
+    batcher.drop(frozenset({1}))
+    assert batcher.take().stops() == {0: 7}
+    batcher.add(Records(ends={1: 9}), 20.0)
+    batcher.drop(frozenset({1}))
+    assert not batcher.armed
+
+
 def test_dropping_partitions_keeps_the_others_and_their_age() -> None:
     batcher = Batcher(POLICY)
     batcher.add(some(1, partition=0), 5.0)
@@ -65,8 +83,16 @@ def test_spans_join_over_gaps_in_offsets() -> None:
     positions = Positions()
     positions.assign(0, 10)
     positions.assign(1, 0)
-    assert positions.advance({0: 17}) == (Span(0, 10, 18),)
-    assert positions.advance({1: 4, 0: 30}) == (Span(0, 18, 31), Span(1, 0, 5))
+    assert positions.advance({0: 18}) == (Span(0, 10, 18),)
+    assert positions.advance({1: 5, 0: 31}) == (Span(0, 18, 31), Span(1, 0, 5))
+
+
+def test_an_end_is_news_only_beyond_what_is_read_and_of_partitions_read_here() -> None:
+    positions = Positions()
+    positions.assign(0, 10)
+    positions.assign(1, 10)
+    assert positions.beyond({0: 10, 1: 11, 2: 5}) == {1: 11}
+    assert positions.advance({0: 10}) == ()
 
 
 @given(st.lists(st.dictionaries(st.integers(0, 3), st.integers(1, 50), min_size=1), max_size=20))
