@@ -149,13 +149,14 @@ class Source:
     def _note(self, message: Message, records: Records) -> None:
         """Raise what stops the consumer; log what passes by itself; note the end of a partition."""
         error, partition, offset = message.error(), message.partition(), message.offset()
-        if error is None or partition is None:
+        if error is None:
             return
-        if error.code() == KafkaError._PARTITION_EOF and offset is not None:  # noqa: SLF001 - its public name
-            records.ends[partition] = offset
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            if partition is not None and offset is not None:
+                records.ends[partition] = offset
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
-            raise HaltError(f"topic {self._topic} partition {message.partition()}: {error.str()}")
+            raise HaltError(f"topic {self._topic} partition {partition}: {error.str()}")
         translated = translate(error, self._settings)
         if not isinstance(translated, UnavailableError):
             raise translated
