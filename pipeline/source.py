@@ -20,7 +20,7 @@ from pipeline.errors import ConfigurationError, HaltError, PipelineError, Unavai
 from pipeline.offsets import Spans
 
 _ASK_SECONDS: Final = 10.0
-_PREFETCH_KILOBYTES: Final = 24 * 1024
+_PREFETCH_KILOBYTES: Final = 8 * 1024
 
 log = structlog.get_logger()
 
