@@ -38,11 +38,18 @@ class Records:
     def __len__(self) -> int:
         return len(self.offsets)
 
-    def __getitem__(self, rows: slice) -> "Records":
-        """Return some of the records, in order."""
-        return Records(
-            self.partitions[rows], self.offsets[rows], self.timestamps[rows], self.keys[rows], self.values[rows]
+    def pop(self, count: int) -> "Records":
+        """Take the first `count` records out, or all where there are fewer."""
+        taken = Records(
+            self.partitions[:count],
+            self.offsets[:count],
+            self.timestamps[:count],
+            self.keys[:count],
+            self.values[:count],
         )
+        for column in (self.partitions, self.offsets, self.timestamps, self.keys, self.values):
+            del column[:count]
+        return taken
 
     def extend(self, other: "Records") -> None:
         """Append the records of another."""

@@ -1,9 +1,10 @@
-"""An epoch: the records of one flight through the pipeline, decoded, with all that is to be written for them.
+"""An epoch: the records of one flight through the pipeline, decoded, with all that is to be added for them.
 
-Everything a sink needs is encoded here, before a transaction is open, from the guess that every event is new. The
-guess is nearly always right; where it is not, the sink prepares the remaining events again with the same function.
+What the sinks add up is encoded here, before a transaction is open, from the guess that every event is new. The guess
+is nearly always right; where it is not, the sink prepares the remaining events again with the same function.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +13,7 @@ import polars as pl
 from pipeline.aggregate import Chunk, Expiry, aggregate, chunk, per_day, per_player
 from pipeline.config import Settings
 from pipeline.decode import Decoded, Rejected
-from pipeline.frame import CopyData, encode_copy, sort_by_identity
+from pipeline.frame import encode_copy, sort_by_identity
 from pipeline.offsets import Spans
 from pipeline.roles import Role
 
@@ -34,11 +35,10 @@ def plan_for(role: Role, settings: Settings) -> Plan:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What a set of events writes: COPY data per table (None: nothing for this role), and chunks for Redis."""
+    """What a set of events adds: COPY data per table (None: nothing for this role), and chunks for Redis."""
 
-    ledger: CopyData
-    counts: CopyData | None
-    days: CopyData | None
+    counts: list[bytes] | None
+    days: list[bytes] | None
     chunks: list[Chunk]
 
 
@@ -46,14 +46,14 @@ class Effects:
 class Epoch:
     """Spans of positions, the events in them (columns of EVENT_SCHEMA, sorted by identity), the rest rejected.
 
-    `values` are the records' own, which the events' `row` counts. `effects` are those of exactly these events, or None
-    when they are yet to be prepared.
+    `values` (Binary) are the records' own, which the events' `row` counts. `effects` are those of exactly these events,
+    or None when they are yet to be prepared.
     """
 
     spans: Spans
     events: pl.DataFrame
     rejected: list[Rejected]
-    values: list[bytes | None]
+    values: pl.Series
     effects: Effects | None
 
     def without(self, marks: dict[int, int]) -> "Epoch":
@@ -90,14 +90,16 @@ def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:
     if "leaderboard" not in role.projections:
         deltas = replace(deltas, days=deltas.days.clear())
     return Effects(
-        ledger=encode_ledger(events, role),
-        counts=encode_copy(per_player(deltas)) if len(deltas.counts) else None,
-        days=encode_copy(per_day(deltas)) if len(deltas.days) else None,
+        counts=list(encode_copy(per_player(deltas))) if len(deltas.counts) else None,
+        days=list(encode_copy(per_day(deltas))) if len(deltas.days) else None,
         chunks=chunk(deltas, plan.expiry) if role.uses_redis else [],
     )
 
 
-def encode_ledger(events: pl.DataFrame, role: Role) -> CopyData:
-    """Encode events as rows of the role's ledger, day by day: COPY then writes one table at a time, in long runs."""
+def encode_ledger(events: pl.DataFrame, role: Role) -> Iterator[bytes]:
+    """Encode events as rows of the role's ledger, day by day: COPY then writes one table at a time, in long runs.
+
+    While they are sent, for kept they would be a third of an epoch's memory.
+    """
     rows = events.select(role.ledger_columns).sort(_DAY, maintain_order=True)
     return encode_copy(rows, jsonb=frozenset({"data"}.intersection(role.ledger_columns)))

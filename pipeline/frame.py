@@ -3,6 +3,7 @@
 One row is one event. Everything after decoding works on these columns and never on objects.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -29,7 +30,7 @@ _COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
 }
 EVENT_SCHEMA: Final = pl.Schema(_COLUMNS)
 
-CopyData = list[bytes]
+CopyData = Iterable[bytes]
 """PostgreSQL binary COPY data, in pieces as they are sent: joined, they would take their memory twice."""
 
 _ARROW: Final = pl.CompatLevel.oldest()
@@ -42,6 +43,21 @@ EVENT_COLUMNS: Final = (
 )  # fmt: skip
 
 
+def text_or_null(values: pl.Series) -> pl.Series:
+    """View bytes as text; null where they are not UTF-8 (polars refuses the whole column for one of them)."""
+    try:
+        return values.cast(pl.String)
+    except pl.exceptions.ComputeError:
+        return pl.Series([None if value is None else _decoded(value) for value in values], dtype=pl.String)
+
+
+def _decoded(value: bytes) -> str | None:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
 def sort_by_identity(events: pl.DataFrame) -> pl.DataFrame:
     """Order events as the ledger's primary key does.
 
@@ -51,19 +67,19 @@ def sort_by_identity(events: pl.DataFrame) -> pl.DataFrame:
     return events.sort(IDENTITY)
 
 
-def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> CopyData:
-    """Encode a frame as PostgreSQL binary COPY data (PGCOPY format), its columns in order.
+def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> Iterator[bytes]:
+    """Encode a frame as PostgreSQL binary COPY data (PGCOPY format), its columns in order, while it is read.
 
     String columns become text, or jsonb where named; Binary becomes bytea (a uuid column takes its 16 bytes as they
     are); Datetime(us) timestamptz, Date date, Int32 and Int64 int4 and int8.
     """
     schema = frame[:0].to_arrow(compat_level=_ARROW).schema
     encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(schema, _encoders(schema, jsonb))
-    parts = [encoder.write_header()]
+    yield encoder.write_header()
     for piece in frame.iter_slices(_SLICE):
-        parts += [encoder.write_batch(batch) for batch in piece.rechunk().to_arrow(compat_level=_ARROW).to_batches()]
-    parts.append(encoder.finish())
-    return parts
+        for batch in piece.rechunk().to_arrow(compat_level=_ARROW).to_batches():
+            yield encoder.write_batch(batch)
+    yield encoder.finish()
 
 
 def _encoders(schema: "pa.Schema", jsonb: frozenset[str]) -> "dict[str, EncoderBuilder]":

@@ -5,7 +5,6 @@ a savepoint; the key's refusal is how a duplicate is met. Only then is it asked 
 copied again.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -17,14 +16,11 @@ from psycopg import errors, sql
 from pipeline.decode import Rejected
 from pipeline.epoch import Epoch, encode_ledger
 from pipeline.errors import UnavailableError
-from pipeline.frame import IDENTITY, CopyData, encode_copy
+from pipeline.frame import IDENTITY, encode_copy
 from pipeline.roles import Role
 from pipeline.sinks.connection import copy_in
 
 _MAX_ATTEMPTS: Final = 5
-
-Values = Sequence[bytes | None]
-"""The values of an epoch's records, by `row`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +63,11 @@ class Admission:
         inside, refused = self._within_days(epoch.events, epoch.values)
         if not len(inside):
             return Admitted(inside, refused)
-        encoded = epoch.effects.ledger if epoch.effects is not None and inside is epoch.events else None
-        admitted = self._attempt(connection, inside, epoch.values, encoded)
+        admitted = self._attempt(connection, inside, epoch.values)
         self._expect_duplicates = len(admitted.events) + len(admitted.refused) < len(inside)
         return Admitted(admitted.events, refused + admitted.refused)
 
-    def _within_days(self, events: pl.DataFrame, values: Values) -> tuple[pl.DataFrame, list[Rejected]]:
+    def _within_days(self, events: pl.DataFrame, values: pl.Series) -> tuple[pl.DataFrame, list[Rejected]]:
         """Set aside events of days that have no partition: dropped by retention, or further ahead than is made."""
         if self._from is None or self._until is None:
             return events, []
@@ -83,16 +78,14 @@ class Admission:
         reason = f"timestamp: no partition holds it; the ledger covers {self._from:%Y-%m-%d} to {self._until:%Y-%m-%d}"
         return events.filter(inside), reject(outside, values, reason)
 
-    def _attempt(
-        self, connection: psycopg.Connection, events: pl.DataFrame, values: Values, encoded: CopyData | None
-    ) -> Admitted:
+    def _attempt(self, connection: psycopg.Connection, events: pl.DataFrame, values: pl.Series) -> Admitted:
         """Copy, dropping known identities when the key refuses and halving when a row is refused."""
         remaining = self._drop_known(connection, events) if self._expect_duplicates else events
         for _ in range(_MAX_ATTEMPTS):
             if not len(remaining):
                 return Admitted(remaining, [])
             try:
-                self._copy_in(connection, remaining, encoded if remaining is events else None)
+                self._copy_in(connection, remaining)
             except errors.UniqueViolation:
                 remaining = self._drop_known(connection, remaining)
             except (psycopg.DataError, psycopg.IntegrityError) as error:
@@ -102,11 +95,9 @@ class Admission:
         # Each round another session committed one of our identities first; let it finish.
         raise UnavailableError("PostgreSQL: identities are being admitted elsewhere at the same time")
 
-    def _copy_in(self, connection: psycopg.Connection, events: pl.DataFrame, encoded: CopyData | None) -> None:
-        if encoded is None:
-            encoded = encode_ledger(events, self._role)
+    def _copy_in(self, connection: psycopg.Connection, events: pl.DataFrame) -> None:
         with connection.transaction():
-            copy_in(connection, self._target, encoded)
+            copy_in(connection, self._target, encode_ledger(events, self._role))
 
     def _drop_known(self, connection: psycopg.Connection, events: pl.DataFrame) -> pl.DataFrame:
         """Keep the first of each identity, less the identities that the ledger holds."""
@@ -121,7 +112,7 @@ class Admission:
         return distinct.filter(~pl.int_range(pl.len(), dtype=pl.Int64).is_in(rows.implode()))
 
     def _halve(
-        self, connection: psycopg.Connection, events: pl.DataFrame, values: Values, error: psycopg.Error
+        self, connection: psycopg.Connection, events: pl.DataFrame, values: pl.Series, error: psycopg.Error
     ) -> Admitted:
         """Find the rows PostgreSQL refuses by copying ever smaller halves; all others are admitted."""
         if len(events) == 1:
@@ -129,8 +120,8 @@ class Admission:
             return Admitted(events.clear(), reject(events, values, f"PostgreSQL refused the event: {detail}"))
         events = _in_order(events)
         middle = len(events) // 2
-        left = self._attempt(connection, events[:middle], values, None)
-        right = self._attempt(connection, events[middle:], values, None)
+        left = self._attempt(connection, events[:middle], values)
+        right = self._attempt(connection, events[middle:], values)
         return Admitted(pl.concat([left.events, right.events]), left.refused + right.refused)
 
 
@@ -143,7 +134,7 @@ def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     return events.sort(*IDENTITY, "partition", "offset")
 
 
-def reject(events: pl.DataFrame, values: Values, reason: str) -> list[Rejected]:
+def reject(events: pl.DataFrame, values: pl.Series, reason: str) -> list[Rejected]:
     """Turn rows into rejections, with the value as it came and the key every event has."""
     columns = events.select("partition", "offset", "ingested_at", "player_id", "row")
     return [

@@ -2,8 +2,8 @@
 
 import json
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import polars as pl
 import pytest
@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from pipeline.api.judge import Judge
 from pipeline.api.stamps import Stamps
 from pipeline.batch import Records
-from pipeline.decode import Decoded, Decoder
+from pipeline.decode import Decoded, Decoder, Lane, columns_of
 from pipeline.errors import EventError
-from pipeline.event import EARLIEST, Event, Origin, load_scoring, parse_record, record_id
+from pipeline.event import EARLIEST, Event, Origin, Scoring, load_scoring, parse_record, record_id
 from pipeline.frame import EVENT_SCHEMA
+from pipeline.layout import LayoutLane
+from pipeline.typed import TypedLane
 from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, with_data
 
 SCORING = load_scoring()
@@ -24,14 +26,31 @@ TOPIC = "player.events.raw"
 RECEIVED = datetime.now(UTC).replace(microsecond=0)
 
 
-def decode(values: list[bytes | None], received: datetime = RECEIVED) -> Decoded:
+class WithoutLayout(Decoder):
+    """Leaves records of the edge's layout to the typed lane, which is held to the same."""
+
+    def __init__(self, topic: str, scoring: Scoring) -> None:
+        super().__init__(topic, scoring)
+        self._lanes = (TypedLane(scoring),)
+
+
+def records_of(values: Sequence[bytes | None], received: datetime = RECEIVED) -> Records:
     count = len(values)
     milliseconds = int(received.timestamp() * 1000)
-    records = Records([0] * count, list(range(count)), [milliseconds] * count, [None] * count, values)
-    return Decoder(TOPIC, SCORING).decode(records)
+    return Records([0] * count, list(range(count)), [milliseconds] * count, [None] * count, list(values))
 
 
-def judge(values: list[bytes | None], received: datetime = RECEIVED) -> dict[int, Event | str]:
+def decode(values: Sequence[bytes | None], received: datetime = RECEIVED, decoder: type[Decoder] = Decoder) -> Decoded:
+    return decoder(TOPIC, SCORING).decode(records_of(values, received))
+
+
+def taken_by(lane: Lane, values: Sequence[bytes | None]) -> list[int]:
+    records = records_of(values)
+    columns = columns_of(records, pl.Series(records.values, dtype=pl.Binary), start=0)
+    return sorted(lane.read(columns)["row"])
+
+
+def judge(values: Sequence[bytes | None], received: datetime = RECEIVED) -> dict[int, Event | str]:
     verdicts: dict[int, Event | str] = {}
     for offset, value in enumerate(values):
         try:
@@ -41,22 +60,24 @@ def judge(values: list[bytes | None], received: datetime = RECEIVED) -> dict[int
     return verdicts
 
 
-def assert_agrees(values: list[bytes | None], received: datetime = RECEIVED) -> None:
-    decoded = decode(values, received)
-    found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
-    for row in decoded.events.iter_rows(named=True):
-        found[row["offset"]] = Event(
-            uuid.UUID(bytes=row["event_id"]),
-            row["event_type"],
-            row["player_id"],
-            row["game_id"],
-            row["event_timestamp"],
-            row["ingested_at"],
-            row["data"].encode(),
-            row["score"],
-        )
-    assert found == judge(values, received)
-    assert len(decoded.events) + len(decoded.rejected) == len(values)
+def assert_agrees(values: Sequence[bytes | None], received: datetime = RECEIVED) -> None:
+    expected = judge(values, received)
+    for decoder in (Decoder, WithoutLayout):
+        decoded = decode(values, received, decoder)
+        found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
+        for row in decoded.events.iter_rows(named=True):
+            found[row["offset"]] = Event(
+                uuid.UUID(bytes=row["event_id"]),
+                row["event_type"],
+                row["player_id"],
+                row["game_id"],
+                row["event_timestamp"],
+                row["ingested_at"],
+                row["data"].encode(),
+                row["score"],
+            )
+        assert found == expected
+        assert len(decoded.events) + len(decoded.rejected) == len(values)
 
 
 def test_it_agrees_on_every_bad_and_every_rare_record_among_ordinary_neighbours() -> None:
@@ -66,28 +87,13 @@ def test_it_agrees_on_every_bad_and_every_rare_record_among_ordinary_neighbours(
     assert_agrees(values)
 
 
-def test_an_ordinary_record_takes_the_fast_lane() -> None:
-    class JudgedError(AssertionError):
-        pass
-
-    class WithoutJudge(Decoder):
-        def _judge(self, records: Records, rows: list[int], start: int) -> Any:
-            if rows:
-                raise JudgedError(rows)
-            return super()._judge(records, rows, start)
-
+def test_an_ordinary_record_needs_no_judge() -> None:
     ordinary: list[bytes | None] = [
         encoded(),
         encoded(timestamp="2026-01-15T10:30:00Z", ingested_at="2026-01-15T10:30:00.123456Z"),
         with_data('{"a":{"b":[1,2.5,"x",null,true]},"c":"d"}'),
     ]
-    count = len(ordinary)
-    records = Records(
-        [0] * count, list(range(count)), [int(RECEIVED.timestamp() * 1000)] * count, [None] * count, ordinary
-    )
-    assert len(WithoutJudge(TOPIC, SCORING).decode(records).events) == count
-    with pytest.raises(JudgedError):
-        WithoutJudge(TOPIC, SCORING).decode(Records([0], [0], [0], [None], [with_data('{"x":1e400}')]))
+    assert taken_by(TypedLane(SCORING), [*ordinary, with_data('{"x":1e400}'), None]) == [0, 1, 2]
 
 
 def test_nothing_decodes_to_an_empty_frame() -> None:
@@ -205,29 +211,50 @@ def test_it_agrees_on_what_only_looks_like_the_edges(value: bytes) -> None:
 
 
 def test_what_the_edge_writes_has_its_layout() -> None:
-    """Plain or not, with an id and a time of its own or without."""
-
-    class ForTheEdgeAlone(Decoder):
-        def __init__(self) -> None:
-            super().__init__(TOPIC, SCORING)
-            del self._any
-
+    """Plain or not, with an id and a time of its own or without; `data` as its client sent it."""
     sent = [
         b'{"event_type":"player_score","player_id":"p","game_id":"g","data":{"score":1}}',
-        b' {"data" : {"a" : [1, "x"]}, "player_id" : "\\u00e4", "game_id" : "g", "event_type" : "login"}',
+        b'{"event_type":"player_score","player_id":"p","game_id":"g","data":{"score": -17, "level": 1.5}}',
+        b'{"event_type":"boss_defeated","player_id":"p","game_id":"g","data":{}}',
+        b' {"data" : {"a": [1, "x", null], "b": true }, "player_id":"\\u00e4", "game_id": "g", "event_type": "login"}',
         (
             b'{"event_id":"01890000-0000-7000-8000-000000000000","timestamp":"2026-01-15T10:30:00+02:00",'
             b'"event_type":"login","player_id":"p","game_id":"g","data":{"x":1}}'
         ),
     ]
-    values: list[bytes | None] = [Judge(SCORING).admit(raw, Stamps().now()).value for raw in sent]
-    count = len(values)
-    records = Records(
-        [0] * count, list(range(count)), [int(RECEIVED.timestamp() * 1000)] * count, [None] * count, values
-    )
-    assert len(ForTheEdgeAlone().decode(records).events) == count
-    with pytest.raises(AttributeError):
-        ForTheEdgeAlone().decode(Records([0], [0], [0], [None], [encoded(other=1)]))
+    values = [Judge(SCORING).admit(raw, Stamps().now()).value for raw in sent]
+    assert taken_by(LayoutLane(SCORING), values) == list(range(len(sent)))
+    read = decode(values).events.sort("offset")
+    assert read["score"].to_list() == [1, -17, 50, None, None]
+    others = [encoded(), from_edge(b'{"x":{}}'), from_edge(b'{"x":"\\n"}'), from_edge(b'{"x" :1}'), None]
+    assert taken_by(LayoutLane(SCORING), [*others, *values]) == list(range(len(others), len(others) + len(sent)))
+
+
+pieces = st.sampled_from(
+    ['"', "\\", ",", ":", '","player_id":"', '","game_id":"', '","data":', "}", "{", "a", "\u00e4", "\x7f"]
+)
+texts = st.lists(pieces, max_size=6).map("".join)
+
+
+@given(texts, texts, texts, texts)
+@settings(max_examples=300, deadline=None)
+def test_it_agrees_where_markers_of_the_layout_lie_in_texts(kind: str, player: str, game: str, data: str) -> None:
+    head = f'{{"event_type":"{kind}","player_id":"{player}","game_id":"{game}","event_id":"{uuid.UUID(int=7)}",'
+    times = '"timestamp":"2026-01-15T10:30:00.123456Z","ingested_at":"2026-01-15T10:30:00.000000Z",'
+    assert_agrees([(head + times + f'"data":{{{data}}}}}').encode(), from_edge(b'{"score":7}')])
+
+
+odd = st.sampled_from(["-0", "0", "1.0", "1.5", "01", "-", "1e3", '"1"', ""])
+numbers = st.integers(-(10**18), 10**18).map(str) | odd
+members = st.tuples(st.sampled_from(["score", "points", "x", ""]), numbers).map(lambda one: f'"{one[0]}":{one[1]}')
+spaces = st.sampled_from(["", " ", "\n\t"])
+
+
+@given(st.lists(members, max_size=4), spaces, spaces, types)
+@settings(max_examples=300, deadline=None)
+def test_it_agrees_on_scores_in_the_edges_layout(found: list[str], before: str, after: str, kind: str) -> None:
+    data = "{" + before + f"{before},{after}".join(found) + after + "}"
+    assert_agrees([from_edge(data.encode(), event_type=kind)])
 
 
 @given(st.lists(score_data.map(json.dumps) | trees.map(json.dumps), min_size=1, max_size=4), times, types)
@@ -249,4 +276,4 @@ def test_a_row_counts_the_records_whichever_lane_and_slice_they_went_through(mon
     decoded = decode(of_each * 9)
     assert len(decoded.events) == 3 * 9
     assert decoded.events["row"].to_list() == decoded.events["offset"].to_list()
-    assert decoded.values == of_each * 9
+    assert decoded.values.to_list() == of_each * 9
