@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from bench.rig import Bed
 from bench.wire import PostgresTape, RedisTape, Relay, Step
-from pipeline.batch import Records
+from pipeline.batch import Records, joined
 from pipeline.config import Settings
 from pipeline.decode import Decoder
 from pipeline.epoch import plan_for, prepare
@@ -115,10 +115,7 @@ def epochs_of(run: Bed) -> Iterator[Spans]:
 
 
 def _read(topic: Topic, spans: Spans) -> Records:
-    records = Records()
-    for page in topic.read({span.partition: (span.start, span.stop) for span in spans}):
-        records.extend(page)
-    return records
+    return joined(topic.read({span.partition: (span.start, span.stop) for span in spans}))
 
 
 def _owed(bed: Bed) -> list[tuple[object, ...]]:

@@ -19,8 +19,8 @@ from confluent_kafka import Consumer
 from bench.meter import read_servers
 from bench.rig import Bed
 from pipeline.event import board_key, load_scoring, score_of, stats_key
+from pipeline.kafka import client_config
 from pipeline.sinks.redis import connect as connect_redis
-from pipeline.source import client_config
 
 if TYPE_CHECKING:
     import redis

@@ -5,10 +5,18 @@ the clock is armed by that record and not by a poll that found nothing, so an id
 event after a pause waits no longer than the rest.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
+
+import polars as pl
 
 Trigger = Literal["events", "bytes", "wait"]
+
+RECORD_COLUMNS: Final = pl.Schema(
+    {"partition": pl.Int32, "offset": pl.Int64, "timestamp": pl.Int64, "key": pl.Binary, "value": pl.Binary}
+)
+"""A Kafka record; `timestamp` in milliseconds since 1970, -1 where it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,63 +28,39 @@ class BatchPolicy:
     max_wait: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Records:
-    """Kafka records as columns of equal length; `timestamps` in milliseconds since 1970, -1 where a record has none.
+    """Kafka records (columns of RECORD_COLUMNS), in order within their partition.
 
     `ends` are the ends of partitions that were reached. No record need lie right before one: what does may be a
     transaction's marker, or was compacted away.
     """
 
-    partitions: list[int] = field(default_factory=list)
-    offsets: list[int] = field(default_factory=list)
-    timestamps: list[int] = field(default_factory=list)
-    keys: list[bytes | None] = field(default_factory=list)
-    values: list[bytes | None] = field(default_factory=list)
+    frame: pl.DataFrame = field(default_factory=RECORD_COLUMNS.to_frame)
     ends: dict[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
-        return len(self.offsets)
-
-    def pop(self, count: int) -> "Records":
-        """Take the first `count` records out, or all where there are fewer."""
-        taken = Records(
-            self.partitions[:count],
-            self.offsets[:count],
-            self.timestamps[:count],
-            self.keys[:count],
-            self.values[:count],
-        )
-        for column in (self.partitions, self.offsets, self.timestamps, self.keys, self.values):
-            del column[:count]
-        return taken
-
-    def extend(self, other: "Records") -> None:
-        """Append the records of another."""
-        self.partitions += other.partitions
-        self.offsets += other.offsets
-        self.timestamps += other.timestamps
-        self.keys += other.keys
-        self.values += other.values
-        self.ends |= other.ends
+        return len(self.frame)
 
     def without(self, partitions: frozenset[int]) -> "Records":
         """Return the records of other partitions."""
-        rows = [row for row, partition in enumerate(self.partitions) if partition not in partitions]
-        return Records(
-            [self.partitions[row] for row in rows],
-            [self.offsets[row] for row in rows],
-            [self.timestamps[row] for row in rows],
-            [self.keys[row] for row in rows],
-            [self.values[row] for row in rows],
-            {partition: end for partition, end in self.ends.items() if partition not in partitions},
-        )
+        ends = {partition: end for partition, end in self.ends.items() if partition not in partitions}
+        return Records(self.frame.filter(~pl.col("partition").is_in(list(partitions))), ends)
 
     def stops(self) -> dict[int, int]:
-        """Return up to where each partition was read; its records are in order, so the last one wins."""
-        last = dict(zip(self.partitions, self.offsets, strict=True))
-        stops = {partition: offset + 1 for partition, offset in last.items()}
+        """Return up to where each partition was read."""
+        last = self.frame.group_by("partition").agg(pl.col("offset").last())
+        stops = {partition: offset + 1 for partition, offset in last.iter_rows()}
         return stops | {partition: max(end, stops.get(partition, end)) for partition, end in self.ends.items()}
+
+
+def joined(parts: Iterable[Records]) -> Records:
+    """Put records that were read one after the other together."""
+    frames, ends = [RECORD_COLUMNS.to_frame()], dict[int, int]()
+    for part in parts:
+        frames.append(part.frame)
+        ends |= part.ends
+    return Records(pl.concat(frames), ends)
 
 
 class Batcher:
@@ -87,8 +71,8 @@ class Batcher:
         self._clear()
 
     def _clear(self) -> None:
-        self._records = Records()
-        self._bytes = 0
+        self._parts: list[Records] = []
+        self._count = self._bytes = 0
         self._armed_at: float | None = None
 
     def add(self, records: Records, now: float) -> None:
@@ -97,14 +81,15 @@ class Batcher:
             return
         if self._armed_at is None:
             self._armed_at = now
-        self._records.extend(records)
-        self._bytes += sum(len(value) for value in records.values if value is not None)
+        self._parts.append(records)
+        self._count += len(records)
+        self._bytes += int(records.frame["value"].bin.size().sum())
 
     def due(self, now: float) -> Trigger | None:
         """Say why the epoch is due, or None while it may grow."""
         if self._armed_at is None:
             return None
-        if len(self._records) >= self._policy.max_events:
+        if self._count >= self._policy.max_events:
             return "events"
         if self._bytes >= self._policy.max_bytes:
             return "bytes"
@@ -119,7 +104,7 @@ class Batcher:
         """Return how many more records the epoch takes; none once its bytes are full."""
         if self._bytes >= self._policy.max_bytes:
             return 0
-        return max(0, self._policy.max_events - len(self._records))
+        return max(0, self._policy.max_events - self._count)
 
     def remaining(self, now: float) -> float:
         """Return the seconds until the epoch is due by age; the whole wait while it is empty."""
@@ -129,7 +114,7 @@ class Batcher:
 
     def drop(self, partitions: frozenset[int]) -> None:
         """Forget the records of partitions that another consumer reads now."""
-        kept = self._records.without(partitions)
+        kept = joined(self._parts).without(partitions)
         armed_at = self._armed_at
         self._clear()
         if armed_at is not None:
@@ -137,6 +122,6 @@ class Batcher:
 
     def take(self) -> Records:
         """Give the records away and start empty."""
-        records = self._records
+        records = joined(self._parts)
         self._clear()
         return records

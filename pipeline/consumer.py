@@ -26,6 +26,7 @@ from pipeline.errors import FencedError, HaltError, PipelineError, UnavailableEr
 from pipeline.event import load_scoring
 from pipeline.flight import Flights, Stages
 from pipeline.health import ConsumerHealth
+from pipeline.kafka import topic_id
 from pipeline.lag import MEASURE_SECONDS, LagMeter
 from pipeline.offsets import Positions, Spans
 from pipeline.roles import Role
@@ -33,7 +34,7 @@ from pipeline.schema import check_schema
 from pipeline.sinks.postgres import PostgresSink, RewindError, Written
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.registry import Registry
-from pipeline.source import Assignment, Source, topic_id
+from pipeline.source import Assignment, Source
 
 _POLL_RECORDS: Final = 5_000  # larger polls cost three times more a record
 _IDLE_SECONDS: Final = 0.5
@@ -137,8 +138,8 @@ class EventConsumer:
 
     def _collect(self, limit: int, timeout: float) -> None:
         records = self._source.poll(limit, timeout)
-        records.ends = self._positions.beyond(records.ends)  # an end that is no news must not arm the clock
-        self._batcher.add(records, monotonic())
+        news = self._positions.beyond(records.ends)  # an end that is no news must not arm the clock
+        self._batcher.add(Records(records.frame, news), monotonic())
 
     def _appetite(self) -> tuple[int, float]:
         """Say how many records to ask for, and how long to wait for them.

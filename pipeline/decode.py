@@ -10,7 +10,6 @@ Why not orjson for all: what it builds of `data` would only be dumped again (ARC
 measurement).
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -70,19 +69,13 @@ class Decoder:
     def __init__(self, topic: str, scoring: Scoring) -> None:
         self._topic = topic
         self._scoring = scoring
-        self._lanes: Sequence[Lane] = (LayoutLane(scoring), TypedLane(scoring))
+        self._lanes: tuple[Lane, ...] = (LayoutLane(scoring), TypedLane(scoring))
 
     def decode(self, records: Records) -> Decoded:
-        """Decode and judge every record; none is lost and none spoils another.
-
-        The records are taken out of `records` as they are decoded, so that their memory is free for what they become.
-        """
-        events, rejected, values = [pl.DataFrame(schema=EVENT_SCHEMA)], list[Rejected](), [pl.Series(dtype=pl.Binary)]
-        start = 0
-        while len(records):
-            part = records.pop(_SLICE)
-            raw = pl.Series(part.values, dtype=pl.Binary)
-            left = columns_of(part, raw, start)
+        """Decode and judge every record; none is lost and none spoils another."""
+        events, rejected = [pl.DataFrame(schema=EVENT_SCHEMA)], list[Rejected]()
+        for start in range(0, len(records), _SLICE):
+            left = columns_of(records.frame[start : start + _SLICE], start)
             for lane in self._lanes:
                 found = lane.read(left)
                 events.append(found)
@@ -90,29 +83,24 @@ class Decoder:
                     break
                 left = left.join(found, on="row", how="anti")
             else:
-                judged, bad = self._judge(part, left["row"], start)
+                judged, bad = self._judge(records.frame, left["row"])
                 events.append(judged)
                 rejected += bad
-            values.append(raw)
-            start += len(part)
-        return Decoded(pl.concat(events), rejected, pl.concat(values))
+        return Decoded(pl.concat(events), rejected, records.frame["value"])
 
-    def _judge(self, records: Records, rows: Iterable[int], start: int) -> tuple[pl.DataFrame, list[Rejected]]:
-        """Judge single records in full; `rows` are their places among all, of which `records` begin at `start`."""
+    def _judge(self, records: pl.DataFrame, rows: pl.Series) -> tuple[pl.DataFrame, list[Rejected]]:
+        """Judge single records in full; `rows` are their places in `records`."""
         accepted: list[dict[str, Any]] = []
         rejected: list[Rejected] = []
-        for place in rows:
-            row = place - start
-            value, offset, partition = records.values[row], records.offsets[row], records.partitions[row]
+        for row, (partition, offset, moment, key, value) in zip(rows, records[rows].iter_rows(), strict=True):
             origin = Origin(
                 event.record_id(self._topic, partition, offset),
-                datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=records.timestamps[row]),
+                datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=moment),
             )
             try:
                 one = event.parse_record(value, origin, self._scoring)
-                accepted.append(_row(one, partition, offset) | {"row": place})
+                accepted.append(_row(one, partition, offset) | {"row": row})
             except EventError as error:
-                key, moment = records.keys[row], records.timestamps[row]
                 rejected.append(Rejected(partition, offset, moment, key, value, str(error)))
         return pl.DataFrame(accepted, schema=EVENT_SCHEMA), rejected
 
@@ -132,15 +120,15 @@ def _row(one: Event, partition: int, offset: int) -> dict[str, Any]:
     }
 
 
-def columns_of(records: Records, raw: pl.Series, start: int) -> pl.DataFrame:
-    """Put records into the columns that lanes read; the first has the place `start` among all."""
-    received = pl.from_epoch(pl.Series(records.timestamps, dtype=pl.Int64), time_unit="ms")
-    return pl.DataFrame(
-        {
-            "row": pl.int_range(start, start + len(records), dtype=pl.UInt32, eager=True),
-            "partition": pl.Series(records.partitions, dtype=pl.Int32),
-            "offset": pl.Series(records.offsets, dtype=pl.Int64),
-            "received": received.cast(pl.Datetime("us")).dt.replace_time_zone("UTC"),
-            "value": text_or_null(raw),
-        }
+def columns_of(records: pl.DataFrame, start: int) -> pl.DataFrame:
+    """Turn records into the columns that lanes read; the first has the place `start` among all."""
+    return records.select(
+        pl.int_range(start, start + len(records), dtype=pl.UInt32).alias("row"),
+        "partition",
+        "offset",
+        pl.from_epoch("timestamp", time_unit="ms")
+        .cast(pl.Datetime("us"))
+        .dt.replace_time_zone("UTC")
+        .alias("received"),
+        text_or_null(records["value"]),
     )

@@ -48,7 +48,7 @@ def text_or_null(values: pl.Series) -> pl.Series:
     try:
         return values.cast(pl.String)
     except pl.exceptions.ComputeError:
-        return pl.Series([None if value is None else _decoded(value) for value in values], dtype=pl.String)
+        return pl.Series(values.name, [None if value is None else _decoded(value) for value in values], dtype=pl.String)
 
 
 def _decoded(value: bytes) -> str | None:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
 from pipeline import consumer_metrics as metrics
 from pipeline.batch import Records
 from pipeline.offsets import Spans
@@ -52,7 +54,7 @@ class LagMeter:
     def departed(self, spans: Spans, records: Records) -> None:
         """Note the times of an epoch's records; one that only passes markers has none."""
         if records:
-            self._under_way[spans] = ages(records, len(spans))
+            self._under_way[spans] = ages(records)
 
     def landed(self, spans: Spans) -> None:
         """Note that both sinks have an epoch."""
@@ -78,14 +80,11 @@ class LagMeter:
                 metrics.lag_seconds.labels(partition).set(max(0.0, time.time() - self._newest[partition] / 1000))
 
 
-def ages(records: Records, partitions: int) -> Ages:
-    """Find the oldest time, and the newest of each of so many partitions: their last, which is near the end."""
-    newest: dict[int, int] = {}
-    for partition, timestamp in zip(reversed(records.partitions), reversed(records.timestamps), strict=True):
-        newest.setdefault(partition, timestamp)
-        if len(newest) == partitions:
-            break
-    return Ages(min(records.timestamps), newest)
+def ages(records: Records) -> Ages:
+    """Find the oldest time, and the newest of each partition: its last record's, which is near the end."""
+    moment = pl.col("timestamp")
+    found = records.frame.group_by("partition").agg(oldest=moment.min(), newest=moment.last()).rows()
+    return Ages(min(oldest for _, oldest, _ in found), {partition: newest for partition, _, newest in found})
 
 
 def _forget(partition: int) -> None:

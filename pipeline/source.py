@@ -5,22 +5,21 @@ inside `poll`, and what they raise comes out of it.
 """
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+import polars as pl
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from pipeline.batch import Records
+from pipeline.batch import RECORD_COLUMNS, Records
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError, HaltError, PipelineError, UnavailableError
+from pipeline.errors import HaltError, PipelineError, UnavailableError
+from pipeline.kafka import ASK_SECONDS, client_config, translate
 from pipeline.offsets import Spans
 
-_ASK_SECONDS: Final = 10.0
-_PREFETCH_KILOBYTES: Final = 8 * 1024
+_PREFETCH_KILOBYTES: Final = 4 * 1024
 
 log = structlog.get_logger()
 
@@ -31,54 +30,6 @@ class Assignment:
 
     start: Callable[[list[int]], dict[int, int]]
     finish: Callable[[list[int]], None]
-
-
-def client_config(settings: Settings) -> dict[str, Any]:
-    """Return the librdkafka settings that every client of the pipeline shares: where, and as whom."""
-    config: dict[str, Any] = {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
-        "security.protocol": settings.kafka_security_protocol,
-        "socket.keepalive.enable": True,
-        "reconnect.backoff.max.ms": 2_000,
-    }
-    if settings.kafka_security_protocol.startswith("SASL"):
-        config |= {
-            "sasl.mechanism": settings.kafka_sasl_mechanism,
-            "sasl.username": settings.kafka_username,
-            "sasl.password": settings.kafka_password.get_secret_value(),
-        }
-    if settings.kafka_ssl_ca_location:
-        config["ssl.ca.location"] = settings.kafka_ssl_ca_location
-    return config
-
-
-def topic_id(settings: Settings) -> str:
-    """Ask the broker for the topic's id.
-
-    Raises ConfigurationError when the account or the topic is refused, UnavailableError when no broker answers.
-    """
-    refused: list[KafkaError] = []
-    denied = threading.Event()
-
-    def on_error(error: KafkaError) -> None:
-        if error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
-            refused.append(error)
-            denied.set()
-
-    config: dict[str, Any] = {**client_config(settings), "error_cb": on_error, "log_level": 0}
-    admin = AdminClient(config)
-    answer = admin.describe_topics(TopicCollection([settings.kafka_topic]), request_timeout=_ASK_SECONDS)
-    try:
-        return str(answer[settings.kafka_topic].result(timeout=_ASK_SECONDS + 1).topic_id)
-    except KafkaException as error:
-        admin.poll(0)
-        if refused:
-            raise ConfigurationError(
-                f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {refused[0].str()}"
-            ) from error
-        raise translate(error.args[0], settings) from error
-    except TimeoutError as error:
-        raise UnavailableError(f"Kafka: no answer from {settings.kafka_bootstrap_servers}") from error
 
 
 class Source:
@@ -130,30 +81,21 @@ class Source:
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
-        return self._columns(messages)
-
-    def _columns(self, messages: list[Message]) -> Records:
-        records, good = Records(), messages
+        good, ends = messages, dict[int, int]()
         if bad := [message for message in messages if message.error() is not None]:
             for message in bad:
-                self._note(message, records)
+                self._note(message, ends)
             good = [message for message in messages if message.error() is None]
-        if good:
-            records.partitions = [message.partition() for message in good]  # type: ignore[misc]  # set on a record
-            records.offsets = [message.offset() for message in good]  # type: ignore[misc]
-            records.timestamps = [message.timestamp()[1] for message in good]
-            records.keys = [message.key() for message in good]
-            records.values = [message.value() for message in good]
-        return records
+        return Records(frame_of(good), ends)
 
-    def _note(self, message: Message, records: Records) -> None:
+    def _note(self, message: Message, ends: dict[int, int]) -> None:
         """Raise what stops the consumer; log what passes by itself; note the end of a partition."""
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
             if partition is not None and offset is not None:
-                records.ends[partition] = offset
+                ends[partition] = offset
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             raise HaltError(f"topic {self._topic} partition {partition}: {error.str()}")
@@ -166,7 +108,7 @@ class Source:
         """Return the first offset and the end of each partition's log. Raises UnavailableError."""
         try:
             return {
-                p: self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=_ASK_SECONDS)
+                p: self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=ASK_SECONDS)
                 for p in partitions
             }
         except KafkaException as error:
@@ -250,14 +192,15 @@ class Source:
         self._on_revoke(consumer, partitions)
 
 
-def translate(error: KafkaError, settings: Settings) -> PipelineError:
-    """Turn what the client raises or reports into one of our errors, naming the variable where one is at fault."""
-    code = error.code()
-    if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
-        return ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")
-    if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
-        return ConfigurationError(f"KAFKA_USERNAME: {settings.kafka_username!r} lacks a right: {error.str()}")
-    # Not _UNKNOWN_TOPIC and _UNKNOWN_PARTITION: so says the client by itself while a killed broker comes back.
-    if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
-        return ConfigurationError(f"KAFKA_TOPIC: {settings.kafka_topic!r}: {error.str()}")
-    return UnavailableError(f"Kafka: {error.str()}")
+def frame_of(messages: Sequence[Message]) -> pl.DataFrame:
+    """Put messages that are no errors into columns of RECORD_COLUMNS."""
+    return pl.DataFrame(
+        {
+            "partition": [message.partition() for message in messages],
+            "offset": [message.offset() for message in messages],
+            "timestamp": [message.timestamp()[1] for message in messages],
+            "key": [message.key() for message in messages],
+            "value": [message.value() for message in messages],
+        },
+        schema=RECORD_COLUMNS,
+    )

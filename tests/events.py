@@ -2,8 +2,13 @@
 
 import json
 import uuid
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
+
+import polars as pl
+
+from pipeline.batch import RECORD_COLUMNS, Records
 
 
 def valid(**changes: Any) -> dict[str, Any]:
@@ -31,6 +36,11 @@ def now(shift: timedelta = timedelta()) -> str:
 def with_data(text: str, event_type: str = "login") -> bytes:
     """A valid event whose `data` is this JSON text, byte for byte."""
     return encoded(event_type=event_type, data="@").replace(b'"@"', text.encode("utf-8", "surrogatepass"))
+
+
+def records_of(rows: Iterable[tuple[int, int, int, bytes | None]]) -> Records:
+    """Kafka records without keys: partition, offset, milliseconds since 1970, value."""
+    return Records(pl.DataFrame([(*row[:3], None, row[3]) for row in rows], schema=RECORD_COLUMNS, orient="row"))
 
 
 class Bad(NamedTuple):

@@ -20,8 +20,8 @@ from psycopg.rows import class_row
 from pipeline.config import Settings
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.event import format_timestamp, record_id
+from pipeline.kafka import client_config, translate
 from pipeline.sinks.connection import connect, translated
-from pipeline.source import client_config, translate
 
 _COLUMNS: Final = sql.SQL(
     "id, created_at, consumer_service, error_message, topic, partition, record_offset, record_timestamp, record_key,"

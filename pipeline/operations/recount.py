@@ -85,9 +85,7 @@ class Recount:
     def add(self, records: Records) -> None:
         """Judge records."""
         rows = []
-        for partition, offset, moment, value in zip(
-            records.partitions, records.offsets, records.timestamps, records.values, strict=True
-        ):
+        for partition, offset, moment, _, value in records.frame.iter_rows():
             try:
                 event = parse_record(value, Origin(_NO_ID, EPOCH + timedelta(milliseconds=moment)), self.scoring)
             except EventError:

@@ -9,9 +9,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.batch import Records
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.source import client_config, topic_id, translate
+from pipeline.kafka import ASK_SECONDS, client_config, topic_id, translate
+from pipeline.source import frame_of
 
-_ASK_SECONDS: Final = 10.0
 _PATIENCE_SECONDS: Final = 30.0
 _PAGE: Final = 5_000
 _POLL_SECONDS: Final = 0.1  # a poll that finds less than a page waits it out
@@ -21,7 +21,7 @@ Bounds = Mapping[int, tuple[int, int]]
 
 
 class Topic:
-    """Reads one topic; close it. Raises what `source.translate` makes of Kafka's errors."""
+    """Reads one topic; close it. Raises what `kafka.translate` makes of Kafka's errors."""
 
     def __init__(self, settings: Settings, group_id: str) -> None:
         self._settings = settings
@@ -50,9 +50,9 @@ class Topic:
     def bounds(self) -> dict[int, tuple[int, int]]:
         """Return the first position and the end of each partition's log."""
         try:
-            partitions = self._consumer.list_topics(self._name, timeout=_ASK_SECONDS).topics[self._name].partitions
+            partitions = self._consumer.list_topics(self._name, timeout=ASK_SECONDS).topics[self._name].partitions
             return {
-                p: self._consumer.get_watermark_offsets(TopicPartition(self._name, p), timeout=_ASK_SECONDS)
+                p: self._consumer.get_watermark_offsets(TopicPartition(self._name, p), timeout=ASK_SECONDS)
                 for p in sorted(partitions)
             }
         except KafkaException as error:
@@ -62,7 +62,7 @@ class Topic:
         """Return what the group committed of each partition; None where it committed nothing."""
         asked = [TopicPartition(self._name, p) for p in partitions]
         try:
-            found = self._consumer.committed(asked, timeout=_ASK_SECONDS)
+            found = self._consumer.committed(asked, timeout=ASK_SECONDS)
         except KafkaException as error:
             raise translate(error.args[0], self._settings) from error
         return {one.partition: one.offset if one.offset >= 0 else None for one in found}
@@ -83,7 +83,7 @@ class Topic:
 
     def _within(self, messages: list[Message], stops: dict[int, int]) -> Records:
         """Keep the records below the stops, and drop the stops that were reached."""
-        records = Records()
+        inside: list[Message] = []
         for message in messages:
             partition, offset = message.partition(), message.offset()
             error = message.error()
@@ -93,17 +93,13 @@ class Topic:
             if partition is None or offset is None or partition not in stops:
                 continue
             if error is None and offset < stops[partition]:
-                records.partitions.append(partition)
-                records.offsets.append(offset)
-                records.timestamps.append(message.timestamp()[1])
-                records.keys.append(message.key())
-                records.values.append(message.value())
+                inside.append(message)
                 offset += 1
             # The end of the log is told by its position: the last ones may hold no record (a transaction's marker).
             if offset >= stops[partition]:
                 del stops[partition]
                 self._consumer.incremental_unassign([TopicPartition(self._name, partition)])
-        return records
+        return Records(frame_of(inside))
 
     def _refuse(self, error: KafkaError) -> None:
         """Raise what will not pass; of the rest the client reconnects by itself, and `read` is patient."""

@@ -3,11 +3,10 @@
 import pytest
 from prometheus_client import REGISTRY
 
-from pipeline.batch import Records
-from pipeline.lag import ages
+from pipeline.lag import Ages, ages
 from pipeline.sinks.postgres import CACHE_LOCK
 from tests.consuming import caught_up, consuming
-from tests.events import encoded
+from tests.events import encoded, records_of
 from tests.place import Place
 from tests.waiting import eventually
 
@@ -45,6 +44,5 @@ def test_the_day_partitions_ahead_are_told(place: Place) -> None:
 
 
 def test_an_epoch_is_as_old_as_its_oldest_record_and_each_partition_as_new_as_its_last() -> None:
-    records = Records([0, 0, 1, 0], [5, 6, 1, 7], [30, 20, 10, 40], [None] * 4, [b""] * 4)
-    assert ages(records, 2).oldest == 10
-    assert ages(records, 2).newest == {0: 40, 1: 10}
+    records = records_of([(0, 5, 30, b""), (0, 6, 20, b""), (1, 1, 10, b""), (0, 7, 40, b"")])
+    assert ages(records) == Ages(oldest=10, newest={0: 40, 1: 10})

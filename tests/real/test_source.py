@@ -35,7 +35,7 @@ def test_a_partition_whose_reading_ended_can_be_read_from_elsewhere(make_place: 
         source.seek({0: 2})
 
         def all_read() -> bool:
-            read.extend(value for value in source.poll(10, 0.1).values if value is not None)
+            read.extend(value for value in source.poll(10, 0.1).frame["value"] if value is not None)
             return len(read) >= 3
 
         eventually(all_read, timeout=30)

@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 
 from pipeline.batch import Batcher, BatchPolicy, Records
 from pipeline.offsets import Positions, Span
+from tests.events import records_of
 
 POLICY = BatchPolicy(max_events=3, max_bytes=100, max_wait=1.0)
 
 
 def some(count: int, size: int = 1, partition: int = 0, start: int = 0) -> Records:
-    offsets = list(range(start, start + count))
-    return Records([partition] * count, offsets, [0] * count, [None] * count, [b"x" * size] * count)
+    return records_of((partition, offset, 0, b"x" * size) for offset in range(start, start + count))
 
 
 def test_an_empty_batcher_is_never_due() -> None:
@@ -73,7 +73,7 @@ def test_dropping_partitions_keeps_the_others_and_their_age() -> None:
     batcher.add(some(1, partition=1), 5.5)
     batcher.drop(frozenset({0}))
     assert batcher.due(6.0) == "wait"
-    assert batcher.take().partitions == [1]
+    assert batcher.take().stops() == {1: 1}
     batcher.add(some(1, partition=1), 0.0)
     batcher.drop(frozenset({1}))
     assert not batcher.armed

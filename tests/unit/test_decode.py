@@ -19,7 +19,7 @@ from pipeline.event import EARLIEST, Event, Origin, Scoring, load_scoring, parse
 from pipeline.frame import EVENT_SCHEMA
 from pipeline.layout import LayoutLane
 from pipeline.typed import TypedLane
-from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, with_data
+from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, records_of, with_data
 
 SCORING = load_scoring()
 TOPIC = "player.events.raw"
@@ -34,20 +34,17 @@ class WithoutLayout(Decoder):
         self._lanes = (TypedLane(scoring),)
 
 
-def records_of(values: Sequence[bytes | None], received: datetime = RECEIVED) -> Records:
-    count = len(values)
-    milliseconds = int(received.timestamp() * 1000)
-    return Records([0] * count, list(range(count)), [milliseconds] * count, [None] * count, list(values))
+def received_at(moment: datetime, values: Sequence[bytes | None]) -> Records:
+    milliseconds = int(moment.timestamp() * 1000)
+    return records_of((0, offset, milliseconds, value) for offset, value in enumerate(values))
 
 
 def decode(values: Sequence[bytes | None], received: datetime = RECEIVED, decoder: type[Decoder] = Decoder) -> Decoded:
-    return decoder(TOPIC, SCORING).decode(records_of(values, received))
+    return decoder(TOPIC, SCORING).decode(received_at(received, values))
 
 
 def taken_by(lane: Lane, values: Sequence[bytes | None]) -> list[int]:
-    records = records_of(values)
-    columns = columns_of(records, pl.Series(records.values, dtype=pl.Binary), start=0)
-    return sorted(lane.read(columns)["row"])
+    return sorted(lane.read(columns_of(received_at(RECEIVED, values).frame, start=0))["row"])
 
 
 def judge(values: Sequence[bytes | None], received: datetime = RECEIVED) -> dict[int, Event | str]:

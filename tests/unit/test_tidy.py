@@ -15,7 +15,7 @@ LAYERS: list[set[str]] = [
     {"errors", "offsets", "event", "batch"},
     {"config", "logs", "tasks"},
     {"frame", "roles", "layout", "typed", "decode", "aggregate", "epoch", "outbox"},
-    {"consumer_metrics", "health", "schema", "sinks", "source", "ingest", "refill", "cache", "flight", "lag"},
+    {"consumer_metrics", "health", "schema", "sinks", "kafka", "source", "ingest", "refill", "cache", "flight", "lag"},
     {"consumer", "api", "local"},
     {"operations"},
     {"cli", "__main__"},

@@ -5,7 +5,7 @@ from confluent_kafka import KafkaError
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
-from pipeline.source import translate
+from pipeline.kafka import translate
 
 
 @pytest.mark.parametrize(
