@@ -1,5 +1,6 @@
 """A wrong configuration stops the start and names the variable; a server that is away is waited for."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from pipeline.roles import ROLES
 from tests.consuming import consume_all, settings_of
 from tests.events import encoded
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -121,3 +123,21 @@ def test_a_database_that_is_away_at_the_start_is_waited_for(place: Place) -> Non
     done.communicate(timeout=60)
     assert done.returncode == 0
     consume_all(place)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_consumers_columns_are_one_thread_and_their_memory_needs_none(place: Place) -> None:
+    """Both are settings of libraries that read them as they are loaded, so whatever loads them earlier undoes them."""
+    place.produce([encoded()])
+    consumer = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "consume"], env=place.environment() | {"METRICS_PORT": str(free_port())}
+    )
+    try:
+        with place.pg() as connection:
+            eventually(lambda: connection.execute("SELECT count(*) = 1 FROM events").fetchone() == (True,), timeout=60)
+        names = [name.read_text() for name in Path(f"/proc/{consumer.pid}/task").glob("*/comm")]
+    finally:
+        consumer.terminate()
+        consumer.wait(60)
+    assert sum(re.match(r"polars-\d", name) is not None for name in names) == 1, names
+    assert not any(name.startswith("jemalloc") for name in names), names
