@@ -62,12 +62,12 @@ def consume(
     role: Annotated[str, typer.Argument(help="all, logger, stats or leaderboard")] = "all",
 ) -> None:
     """Consume events as one role until SIGTERM or Ctrl-C."""
-    # Read once, when polars and Arrow are loaded. Consumers scale out by processes, and a stage is one thread: with two,
+    # Read once, when polars and Arrow load. Consumers scale out by processes, and a stage is one thread: with two,
     # the same work cost a tenth more CPU in full epochs and a third more in small ones. And what an allocator's thread
     # gives back behind an epoch's back the next one faults in again: 0.3 s per million events.
     os.environ.setdefault("POLARS_MAX_THREADS", "1")
     for allocator in ("_RJEM_MALLOC_CONF", "JE_ARROW_MALLOC_CONF"):
-        os.environ.setdefault(allocator, "background_thread:false")
+        os.environ[allocator] = ",".join(["background_thread:false", *filter(None, [os.environ.get(allocator)])])
     from pipeline.consumer import EventConsumer  # noqa: PLC0415
     from pipeline.health import serve_health  # noqa: PLC0415
     from pipeline.roles import ROLES  # noqa: PLC0415
