@@ -2,7 +2,7 @@
 
 An epoch is due at BATCH_MAX_EVENTS records, at BATCH_MAX_BYTES of values, or BATCH_MAX_WAIT_MS after its first record;
 the clock is armed by that record and not by a poll that found nothing, so an idle topic costs nothing and the first
-event after a pause waits no longer than the rest.
+event after a pause waits no longer than the rest. One that is due by age, and yet large, leaves in halves.
 """
 
 from collections.abc import Iterable
@@ -17,6 +17,8 @@ RECORD_COLUMNS: Final = pl.Schema(
     {"partition": pl.Int32, "offset": pl.Int64, "timestamp": pl.Int64, "key": pl.Binary, "value": pl.Binary}
 )
 """A Kafka record; `timestamp` in milliseconds since 1970, -1 where it has none."""
+
+_LEAST_HALF: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ class Batcher:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
-        self._clear()
+        self.clear()
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
+        """Forget every record."""
         self._parts: list[Records] = []
         self._count = self._bytes = 0
         self._armed_at: float | None = None
@@ -116,12 +119,20 @@ class Batcher:
         """Forget the records of partitions that another consumer reads now."""
         kept = joined(self._parts).without(partitions)
         armed_at = self._armed_at
-        self._clear()
+        self.clear()
         if armed_at is not None:
             self.add(kept, armed_at)
 
     def take(self) -> Records:
-        """Give the records away and start empty."""
-        records = joined(self._parts)
-        self._clear()
-        return records
+        """Give the epoch's records away: all of them, or half where they are many but not a full epoch.
+
+        Where an epoch is not full little waits in the log, and being soon matters more than being cheap: in halves the
+        stages work on it side by side, and the first half is there in half the time.
+        """
+        full, armed_at, records = not self.room(), self._armed_at, joined(self._parts)
+        self.clear()
+        half = len(records) // 2
+        if full or half < _LEAST_HALF or armed_at is None:
+            return records
+        self.add(Records(records.frame[half:], records.ends), armed_at)
+        return Records(records.frame[:half])

@@ -306,7 +306,7 @@ class EventConsumer:
         while not self._flights.abandon(_IDLE_SECONDS):
             self._health.turn()  # they wait for a server that is away
         self._lag.abandoned()
-        self._batcher.take()
+        self._batcher.clear()
         offsets = self._start(sorted(self._positions.assigned))
         self._await("kafka", lambda: self._source.seek(offsets))
 

@@ -47,6 +47,10 @@ def test_taking_empties_it() -> None:
     assert len(batcher.take()) == 3
     assert batcher.due(1e9) is None
     assert batcher.room() == 3
+    batcher.add(some(2), 0.0)
+    batcher.clear()
+    assert not batcher.armed
+    assert batcher.room() == 3
 
 
 def test_an_end_without_records_is_passed_in_its_time() -> None:
@@ -64,6 +68,25 @@ def test_an_end_without_records_is_passed_in_its_time() -> None:
     assert batcher.take().stops() == {0: 7}
     batcher.add(Records(ends={1: 9}), 20.0)
     batcher.drop(frozenset({1}))
+    assert not batcher.armed
+
+
+def test_a_large_epoch_that_is_not_full_leaves_in_halves_each_as_old_as_the_whole() -> None:
+    batcher = Batcher(BatchPolicy(max_events=100_001, max_bytes=10**9, max_wait=1.0))
+    batcher.add(some(100_000), 5.0)
+    batcher.add(Records(ends={0: 100_000, 1: 7}), 5.5)
+    halves = []
+    while batcher.armed:
+        assert batcher.due(6.0) == "wait"
+        halves.append(batcher.take())
+    assert [len(half) for half in halves] == [50_000, 25_000, 25_000]
+    assert [half.stops() for half in halves] == [{0: 50_000}, {0: 75_000}, {0: 100_000, 1: 7}]
+
+
+def test_a_full_epoch_leaves_whole() -> None:
+    batcher = Batcher(BatchPolicy(max_events=60_000, max_bytes=10**9, max_wait=1.0))
+    batcher.add(some(60_000), 5.0)
+    assert len(batcher.take()) == 60_000
     assert not batcher.armed
 
 
