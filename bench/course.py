@@ -13,7 +13,7 @@ from bench.truth import Truth, require, sum_up
 
 _WARM_UP: Final = 20_000
 _TRICKLE: Final = 5_000.0
-_SIZES: Final = (1_000, 5_000, 20_000, 50_000, 80_000, 120_000, 200_000)
+_SIZES: Final = (1_000, 5_000, 20_000, 50_000, 80_000, 110_000, 200_000)
 _WAITS: Final = (10, 25, 50, 100, 250, 1_000)
 _SWEEP_EVENTS: Final = 1_000_000
 _SWEEP_SECONDS: Final = 8.0

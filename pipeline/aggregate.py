@@ -17,6 +17,9 @@ MAX_OPERATIONS: Final = 5_000
 _PERIODS: Final = 3  # alltime, daily, weekly: each score is one increment in each
 _HASH_OVERHEAD: Final = 2  # total_events and last_event, beside one increment an event type
 
+_LARGE: Final = 20_000
+"""Rows from which keys are packed; below, looking at the keys first costs more than it saves."""
+_PACKED: Final = 2**63
 
 SECONDS_A_DAY: Final = 86_400
 
@@ -70,20 +73,37 @@ def aggregate(events: pl.DataFrame) -> Deltas:
 
 
 def _counts(keyed: pl.DataFrame) -> pl.DataFrame:
-    keys = ["player", "event_type", "partition"]
-    grouped = keyed.group_by(keys).agg(
-        pl.col("player_id").first(),
-        events=pl.len().cast(pl.Int64),
-        last_event=pl.col("event_timestamp").max(),
-    )
-    return grouped.sort(keys).with_columns(pl.col("event_type").cast(pl.String))
+    events, last = pl.len().cast(pl.Int64).alias("events"), pl.col("event_timestamp").max().alias("last_event")
+    grouped = _grouped(keyed, ["player", "event_type", "partition"], [pl.col("player_id").first(), events, last])
+    return grouped.with_columns(pl.col("event_type").cast(pl.String))
 
 
 def _days(scored: pl.DataFrame) -> pl.DataFrame:
-    keys = ["game_id", "day", "player", "partition"]
     dated = scored.with_columns(day=pl.col("event_timestamp").dt.date())
-    grouped = dated.group_by(keys).agg(pl.col("player_id").first(), pl.col("score").cast(pl.Int128).sum())
-    return grouped.sort(keys).with_columns(pl.col("game_id").cast(pl.String))
+    sums = [pl.col("player_id").first(), pl.col("score").cast(pl.Int128).sum()]
+    grouped = _grouped(dated, ["game_id", "day", "player", "partition"], sums)
+    return grouped.with_columns(pl.col("game_id").cast(pl.String))
+
+
+def _grouped(frame: pl.DataFrame, keys: list[str], sums: list[pl.Expr]) -> pl.DataFrame:
+    """Add up per key, in the order of the keys, which are whole numbers from 0 or stored as such.
+
+    In a large frame they are packed into one number: a run of equal numbers is found in a third of the time.
+    """
+    packed = _packed(frame, keys) if len(frame) >= _LARGE else None
+    if packed is None:
+        return frame.group_by(keys).agg(sums).sort(keys)
+    runs = frame.lazy().with_columns(packed.alias("key")).sort("key").group_by("key", maintain_order=True)
+    return runs.agg(pl.col(keys).first(), *sums).drop("key").collect()
+
+
+def _packed(frame: pl.DataFrame, keys: list[str]) -> pl.Expr | None:
+    """Return keys as one number that orders as they do; None where 63 bits do not hold it."""
+    numbers = [pl.col(key).to_physical().cast(pl.Int64) for key in keys]
+    packed, size = pl.lit(0, pl.Int64), 1
+    for number, most in zip(numbers, frame.select(number.max() for number in numbers).row(0), strict=True):
+        packed, size = packed * (most + 1) + number, size * (most + 1)
+    return packed if size < _PACKED else None
 
 
 def _ordered(column: pl.Series) -> pl.Expr:

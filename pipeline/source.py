@@ -196,11 +196,11 @@ def frame_of(messages: Sequence[Message]) -> pl.DataFrame:
     """Put messages that are no errors into columns of RECORD_COLUMNS."""
     return pl.DataFrame(
         {
-            "partition": [message.partition() for message in messages],
-            "offset": [message.offset() for message in messages],
-            "timestamp": [message.timestamp()[1] for message in messages],
-            "key": [message.key() for message in messages],
-            "value": [message.value() for message in messages],
+            "partition": list(map(Message.partition, messages)),
+            "offset": list(map(Message.offset, messages)),
+            "timestamp": [moment for _, moment in map(Message.timestamp, messages)],
+            "key": list(map(Message.key, messages)),
+            "value": list(map(Message.value, messages)),
         },
         schema=RECORD_COLUMNS,
     )

@@ -1,12 +1,14 @@
 """Deltas against a count in plain Python, and the chunks that carry them."""
 
 import json
+import random
 import uuid
 from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,6 +64,31 @@ def test_deltas_are_the_counts_and_sums(given_rows: list[dict[str, Any]]) -> Non
     players = {(p, t): (n, moment) for p, t, n, moment in per_player(deltas).iter_rows()}
     assert players == {key: (count, last[key]) for key, count in counts.items()}
     assert {(g, d, p): int(s) for g, d, p, s in per_day(deltas).iter_rows()} == days
+
+
+@pytest.mark.parametrize("partitions", [3, 2**31 - 1])
+def test_a_large_set_adds_up_and_is_ordered_as_a_small_one(partitions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its keys are packed into one number; with partitions up to 2^31, 63 bits do not hold them."""
+    chance = random.Random(5)
+    events = frame(
+        [
+            {
+                "partition": chance.randrange(partitions),
+                "player_id": f"p{chance.randrange(10_000)}",
+                "game_id": f"g{chance.randrange(5_000)}",
+                "event_type": chance.choice(["login", "player_score", "x:y"]),
+                "event_timestamp": START + timedelta(hours=chance.randrange(1_000)),
+                "score": chance.choice([None, 5, -7]),
+            }
+            for _ in range(40_000)
+        ]
+    )
+    large = aggregate(events)
+    monkeypatch.setattr("pipeline.aggregate._LARGE", len(events) + 1)
+    small = aggregate(events)
+    assert len(large.days) > 20_000
+    assert large.counts.equals(small.counts)
+    assert large.days.equals(small.days)
 
 
 @given(rows)
