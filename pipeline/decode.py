@@ -55,7 +55,7 @@ class Rejected:
 class Decoded:
     """The events of some records (columns of EVENT_SCHEMA, in no particular order), and the rejected records.
 
-    `values` (Binary) are those of all the records, for what is found bad later; texts of events are views into them.
+    `values` (Binary) are those of all the records, for what is found bad later.
     """
 
     events: pl.DataFrame

@@ -96,7 +96,7 @@ def _fits() -> pl.Expr:
 
 
 def _parts() -> list[pl.Expr]:
-    raw = pl.col("value").cast(pl.Binary)  # sliced by bytes, without a copy
+    raw = pl.col("value").cast(pl.Binary)  # the places are in bytes
 
     def cut(start: pl.Expr | int, size: pl.Expr | int) -> pl.Expr:
         return raw.bin.slice(start, size).cast(pl.String)
