@@ -17,6 +17,8 @@ _SIZES: Final = (1_000, 5_000, 20_000, 50_000, 80_000, 110_000, 200_000)
 _WAITS: Final = (10, 25, 50, 100, 250, 1_000)
 _SWEEP_EVENTS: Final = 1_000_000
 _SWEEP_SECONDS: Final = 8.0
+_TURNS: Final = (1, 3, 3, 1, 1, 3)
+"""Processes of one run after another, in turns: what drifts, a machine's speed or a server's age, is in both."""
 
 Say = Callable[[str], None]
 
@@ -91,7 +93,7 @@ def _again(course: Course, rig: Rig, backlog: Backlog, findings: Findings, say: 
     bed, produced, truth = backlog.bed, backlog.produced, backlog.truth
     if course.scale:
         shared = []
-        for processes in (1, 3):
+        for processes in _TURNS:
             say(f"consuming with {processes} process{'es' if processes > 1 else ''}")
             with rig.sibling(bed) as own:
                 shared.append(throughput.measure_shared(rig, own, produced, processes))

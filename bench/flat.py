@@ -11,7 +11,7 @@ from bench.capture import make_ready
 from bench.load import Produced
 from bench.rig import Bed, Rig
 from bench.throughput import Throughput, measure
-from bench.truth import Truth, WrongSumsError
+from bench.truth import Truth, WrongSumsError, require
 from pipeline.event import stats_key
 from pipeline.operations.rebuild import rebuild
 from pipeline.sinks import redis as redis_sink
@@ -24,16 +24,18 @@ _SAMPLE: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class Flat:
-    """The run into a full database, beside the run into an empty one."""
+    """The run into a full database, and the run into an empty one that came right after it."""
 
     prefilled_events: int
     prefilled_players: int
     day_partitions: int
     full: Throughput
+    empty: Throughput
 
-    def ratio(self, empty: Throughput) -> float:
+    @property
+    def ratio(self) -> float:
         """The rate into the full database as a share of that into the empty one."""
-        return self.full.rate / empty.rate
+        return self.full.rate / self.empty.rate
 
 
 def measure_flat(rig: Rig, bed: Bed, produced: Produced, truth: Truth, events: int) -> Flat:
@@ -50,7 +52,10 @@ def measure_flat(rig: Rig, bed: Bed, produced: Produced, truth: Truth, events: i
         raise WrongSumsError(f"added to the full database: {added}, generated: {(truth.events, score, score)}")
     _require_level_redis(bed, truth)
     partitions = bed.scalar("SELECT count(*) FROM day_partitions WHERE parent = 'events'::regclass")
-    return Flat(events, players, partitions, full)
+    with rig.sibling(bed) as fresh:
+        empty = measure(rig, fresh, produced)
+        require(fresh, truth)
+    return Flat(events, players, partitions, full, empty)
 
 
 def fill(bed: Bed, events: int, players: int) -> None:

@@ -6,6 +6,7 @@ from typing import Final
 from bench.deployment import Assumptions, Costs, Deployment, costs_of, one_postgres_ends, plans
 from bench.findings import Findings
 from bench.freshness import percentile
+from bench.throughput import Shared
 
 _MEBIBYTE: Final = 2**20
 _ORDER: Final = ("consumer", "client", "edge", "postgres", "valkey", "kafka")
@@ -135,12 +136,13 @@ def fresh(findings: Findings) -> list[Row]:
 
 
 def flatness(findings: Findings) -> str:
-    flat, empty = findings.flat, findings.throughput
+    flat = findings.flat
     if flat is None:
         return ""
+    empty = flat.empty
     return (
         f"flat: with {flat.prefilled_events:,} events of {flat.prefilled_players:,} players in {flat.day_partitions} "
-        f"partitions there already {flat.full.rate:,.0f} events/s, {flat.ratio(empty):.2f} of the rate into an empty "
+        f"partitions there already {flat.full.rate:,.0f} events/s, {flat.ratio:.2f} of the rate into an empty "
         f"database ({empty.rate:,.0f}); {flat.full.cpu_total:.1f} CPU s per million (empty: {empty.cpu_total:.1f}); "
         f"peak RSS {flat.full.peak_rss_bytes / _MEBIBYTE:,.0f} MiB (empty: {empty.peak_rss_bytes / _MEBIBYTE:,.0f})"
     )
@@ -149,12 +151,18 @@ def flatness(findings: Findings) -> str:
 def scaling(findings: Findings) -> str:
     if findings.scale is None:
         return ""
-    one, many = findings.scale
+    one, many = _typical(findings.scale, 1), _typical(findings.scale, max(run.processes for run in findings.scale))
     return (
         f"scale: {many.processes} processes on 3 partitions spend {many.cpu_total:.1f} CPU s per million, one spends "
-        f"{one.cpu_total:.1f} ({many.cpu_total / one.cpu_total - 1:+.1%}); "
+        f"{one.cpu_total:.1f} ({many.cpu_total / one.cpu_total - 1:+.1%}, medians of runs in turns); "
         f"{many.processes}: {_cpu(many.cpu)[1]}; one: {_cpu(one.cpu)[1]}"
     )
+
+
+def _typical(runs: Iterable[Shared], processes: int) -> Shared:
+    """The median run with so many processes, by CPU."""
+    own = sorted((run for run in runs if run.processes == processes), key=lambda run: run.cpu_total)
+    return own[len(own) // 2]
 
 
 def kills(findings: Findings) -> str:
