@@ -1,4 +1,4 @@
-"""The boards in Redis against those in PostgreSQL: every place of every board that should be there, and no other."""
+"""The boards in Redis against those in PostgreSQL: every place of every board that should be there, and its expiry."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -32,11 +32,13 @@ _SCORES: Final = {
     ),
 }
 _DAYS: Final = {"alltime": 0, "daily": 1, "weekly": 7}
+_NO_KEY: Final = -2
+_NO_EXPIRY: Final = -1
 
 
 @dataclass(slots=True)
 class Places:
-    """Places that differ, by board key: players, or all of a board that should not be there or is of another type."""
+    """Places that differ, by board key: players; none where the board differs as a whole, in its type or its expiry."""
 
     players: dict[str, set[str]] = field(default_factory=dict)
 
@@ -76,8 +78,7 @@ class BoardPages:
     def settle(self, places: Places, report: Report) -> None:
         """Read places again, with the epochs held off, and report those that differ."""
         for key, players in sorted(places.players.items()):
-            if not players:
-                self._settle_board(key, report)
+            self._settle_board(key, report)
             ordered = sorted(players)
             for start in range(0, len(ordered), _PAGE):
                 page = ordered[start : start + _PAGE]
@@ -105,8 +106,10 @@ class BoardPages:
         if kind not in {"zset", "none"} or _parts(key) is None:
             found.add_board(key)
             return
+        if self._wrong_expiry(key) is not None:
+            found.add_board(key)
         with redis_translated():
-            if self._client.zcard(key) == size and key not in found.players:
+            if self._client.zcard(key) == size and not found.players.get(key):
                 return
         for page in self._members(key):
             expected = self._expected(key, page)
@@ -123,6 +126,8 @@ class BoardPages:
             report.differences.add("Redis board", key, None, f"a {kind}: the name is no board's")
         elif kind not in {"zset", "none"}:
             report.differences.add("Redis board", key, "a sorted set", f"a {kind}")
+        elif wrong := self._wrong_expiry(key):
+            report.differences.add("Redis board", f"{key} expiry", *wrong)
 
     def _report(self, key: str, player: str, expected: str | None, found: float | None, report: Report) -> None:
         if not _same(expected, found):
@@ -130,6 +135,16 @@ class BoardPages:
             report.differences.add("Redis board", f"{key} player {player!r}", expected, shown)
 
     # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _wrong_expiry(self, key: str) -> tuple[str, str] | None:
+        """Say what a board's expiry should be and what it is; when exactly is left to what was configured back then."""
+        parts = _parts(key)
+        with redis_translated():
+            seconds = self._client.ttl(key)
+        forever = parts is not None and parts[1] == "alltime"
+        if seconds == _NO_KEY or forever == (seconds == _NO_EXPIRY):
+            return None
+        return ("never", f"in {seconds} s") if forever else ("some time after its period", "never")
 
     def _pages(self, period: str) -> Iterator[list[tuple[Any, ...]]]:
         with self._connection.transaction(), self._connection.cursor(name="boards") as cursor:

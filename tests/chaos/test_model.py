@@ -25,8 +25,7 @@ pytestmark = [pytest.mark.real, pytest.mark.chaos]
 SNAPSHOT = """
 local found = {}
 for _, key in ipairs(redis.call('KEYS', '*')) do
-  found[#found + 1] = key
-  found[#found + 1] = redis.call('DUMP', key)
+  found[#found + 1] = {key, math.max(redis.call('PTTL', key), 0), redis.call('DUMP', key)}
 end
 return found
 """
@@ -58,7 +57,7 @@ class Pipeline(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.consumers: list[tuple[contextlib.ExitStack, Child]] = []
-        self.snapshot: dict[bytes, bytes] = {}
+        self.snapshot: list[tuple[bytes, int, bytes]] = []
 
     @rule(count=st.integers(1, 60), seed=st.integers(0, 2**16))
     def deliver(self, count: int, seed: int) -> None:
@@ -95,16 +94,15 @@ class Pipeline(RuleBasedStateMachine):
     @rule()
     def save_redis(self) -> None:
         with self.place.redis() as client:
-            flat = client.eval(SNAPSHOT, 0)
-            self.snapshot = dict(zip(flat[::2], flat[1::2], strict=True))
+            self.snapshot = client.eval(SNAPSHOT, 0)
 
     @precondition(lambda self: self.snapshot)
     @rule()
     def restore_redis(self) -> None:
         with self.place.redis() as client, client.pipeline(transaction=True) as pipe:
             pipe.flushdb()
-            for key, value in self.snapshot.items():
-                pipe.restore(key, 0, value)
+            for key, milliseconds, value in self.snapshot:
+                pipe.restore(key, milliseconds, value)
             pipe.execute()
 
     def run(self, crash: Crash | None) -> None:
