@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check
+.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,11 +25,16 @@ $(VENV)/.ready: requirements.lock pipeline/local/kafka.lock
 run: setup ## Start everything, send a first load, say where to look; Ctrl-C stops it
 	@$(BIN)/gamemetrics run
 
-test: setup ## Run every test: pure, on the real servers, and of failures
-	$(PYTEST)
+test: test-unit test-real test-chaos ## Run every test: pure, on the real servers, and of failures (-j2: side by side)
 
 test-unit: setup ## Run the pure tests, in seconds
 	$(PYTEST) tests/unit
+
+test-real: setup ## Run the tests on the real servers
+	$(PYTEST) tests/real
+
+test-chaos: setup ## Run the tests that kill, cut and freeze, in their short form
+	$(PYTEST) tests/chaos
 
 chaos: setup ## Run the tests that kill, cut and freeze, in their long form too
 	$(PYTEST) tests/chaos -m chaos
