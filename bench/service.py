@@ -92,12 +92,13 @@ class Service:
     def _read_log(self) -> None:
         if self._process.stderr is None:
             return
-        for line in self._process.stderr:
-            self._tail.append(line)
-            event = logged_event(line)
-            # One reading costs a scan of the process table, so only the two moments that are asked for get one.
-            if event in _MOMENTS and event not in self._moments and self._process.poll() is None:
-                self._moments[event] = self.read()
+        with self._process.stderr as lines:
+            for line in lines:
+                self._tail.append(line)
+                event = logged_event(line)
+                # One reading costs a scan of the process table, so only the two moments that are asked for get one.
+                if event in _MOMENTS and event not in self._moments and self._process.poll() is None:
+                    self._moments[event] = self.read()
 
 
 _MOMENTS: Final = frozenset({"consuming", "partitions assigned"})

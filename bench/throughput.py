@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Final
 
+from bench.gate import gate
 from bench.load import Produced
 from bench.meter import cpu_seconds, peak_rss, read_servers
 from bench.progress import await_level
@@ -80,6 +81,8 @@ class Shared:
     processes: int
     events: int
     cpu: dict[str, float]
+    shares: list[int]
+    """The events of each process."""
 
     @property
     def cpu_total(self) -> float:
@@ -87,23 +90,34 @@ class Shared:
 
 
 def measure_shared(rig: Rig, bed: Bed, produced: Produced, processes: int) -> Shared:
-    """Consume with several processes. Each one's CPU counts from its own first poll, the servers' from the first."""
-    rig.checkpoint()
-    consumers = [Service("consume", bed) for _ in range(processes)]
-    try:
-        moments = [consumer.moment("consuming") for consumer in consumers]
-        await_level(bed, consumers, _TIMEOUT)
-        servers = read_servers(bed.stack).since(min(moments, key=lambda moment: moment.at))
-        spent = [
-            cpu_seconds(consumer.pid) - moment.cpu["service"]
-            for consumer, moment in zip(consumers, moments, strict=True)
-        ]
-    finally:
-        for consumer in consumers:
-            consumer.stop()
+    """Consume with several processes that get their partitions together.
+
+    Each process' CPU counts from its own first poll, the servers' from the moment the last one is there.
+    """
+    with gate(bed) as closed:
+        consumers = [Service("consume", bed) for _ in range(processes)]
+        try:
+            moments = [consumer.moment("consuming") for consumer in consumers]
+            rig.checkpoint()
+            begun = read_servers(bed.stack)
+            closed.open(processes)
+            await_level(bed, consumers, _TIMEOUT)
+            servers = read_servers(bed.stack).since(begun)
+            spent = [
+                cpu_seconds(consumer.pid) - moment.cpu["service"]
+                for consumer, moment in zip(consumers, moments, strict=True)
+            ]
+            shares = [_events(consumer.metrics()) for consumer in consumers]
+        finally:
+            for consumer in consumers:
+                consumer.stop()
     million = produced.events / 1e6
     cpu = {"consumer": sum(spent), **servers}
-    return Shared(processes, produced.events, {name: seconds / million for name, seconds in cpu.items()})
+    return Shared(processes, produced.events, {name: seconds / million for name, seconds in cpu.items()}, shares)
+
+
+def _events(metrics: dict[str, float]) -> int:
+    return int(sum(value for name, value in metrics.items() if name.startswith("pipeline_events_total{")))
 
 
 def _epochs(metrics: dict[str, float]) -> dict[str, int]:

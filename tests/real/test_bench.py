@@ -1,5 +1,6 @@
 """The bench's promises: wrong sums are noticed, and what it replays is what the consumer said."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -8,7 +9,9 @@ from bench.capture import NotTheRunError, capture
 from bench.limit import replay
 from bench.load import Load, produce
 from bench.rig import Bed, Rig
+from bench.throughput import measure_shared
 from bench.truth import Truth, WrongSumsError, compare, require, sum_up
+from pipeline.operations.topic import Topic
 from pipeline.operations.workload import Workload
 from pipeline.sinks.redis import connect
 from tests.conftest import MakePlace
@@ -75,3 +78,13 @@ def test_a_pass_that_differs_from_the_run_is_no_tape_of_it(make_place: MakePlace
         connection.execute("UPDATE pipeline_outbox SET payload = payload || ' ' WHERE chunk = 0")
     with pytest.raises(NotTheRunError):
         capture(bed, elsewhere(bed, copy))
+
+
+def test_processes_that_share_a_topic_each_read_their_own_partition_of_it(place: Place) -> None:
+    bed = Bed(place.stack, place.settings)
+    produced = produce(bed, Load(EVENTS, Workload(seed=7, end=datetime.now(UTC) - timedelta(minutes=1), players=200)))
+    with closing(Topic(bed.settings, bed.group)) as topic:
+        sizes = [end - first for first, end in topic.bounds().values()]
+    shared = measure_shared(Rig(place.stack), bed, produced, processes=3)
+    assert sorted(shared.shares) == sorted(sizes)
+    assert shared.cpu_total > 0

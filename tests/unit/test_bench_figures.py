@@ -41,7 +41,10 @@ EVERYTHING = replace(
     freshness=FRESHNESS,
     guide=Guide(5_000, 25.0, {"consumer": 900.0}),
     flat=Flat(50_000_000, 5_000_000, 91, replace(RUN, seconds=11.0), replace(RUN, seconds=8.8)),
-    scale=[Shared(processes, 1_000_000, {"consumer": cpu}) for processes, cpu in SCALED],
+    scale=[
+        Shared(processes, 1_000_000, {"consumer": cpu}, [1_000_000 // processes] * processes)
+        for processes, cpu in SCALED
+    ],
     chaos=Chaos(1_000_000, 3, 30_000, 100.0, {"consumer": 20.0}),
     sweep=Sweep([SizePoint(1_000, 9_000.0, 50.0, 1 << 28, 900.0)], [WaitPoint(100, 0.06, 0.11, 90.0)], 5_000.0),
 )
