@@ -6,8 +6,6 @@ again when every member it knows has asked to join again or has left: this one d
 https://cwiki.apache.org/confluence/display/KAFKA/Kafka+Client-side+Assignment+Proposal
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Final
 
 from confluent_kafka import Consumer, TopicPartition
@@ -23,7 +21,7 @@ _QUIET: Final = {"log_level": 3}
 
 
 class Gate:
-    """The member that holds the partitions back. Made by `gate`."""
+    """The member that holds the partitions of a bed's group back, from when it is made until it is opened or closed."""
 
     def __init__(self, bed: Bed) -> None:
         self._group = bed.group
@@ -42,18 +40,18 @@ class Gate:
             }
         )
         self._member.subscribe([bed.settings.kafka_topic], on_assign=self._on_assign)
-        eventually(self._closed, _TIMEOUT)
+        eventually(self._shut, _TIMEOUT)
 
     def open(self, members: int) -> None:
         """Let in the members that wait, once there are so many. Raises TimeoutError."""
         eventually(lambda: self._members() == members + 1, _TIMEOUT, _POLL_SECONDS)
-        self.leave()
+        self.close()
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Leave the group; a second time it does nothing."""
         self._member.close()
 
-    def _closed(self) -> bool:
+    def _shut(self) -> bool:
         self._member.poll(_POLL_SECONDS)
         return self._held
 
@@ -64,13 +62,3 @@ class Gate:
 
     def _members(self) -> int:
         return len(self._admin.describe_consumer_groups([self._group])[self._group].result(_TIMEOUT).members)
-
-
-@contextmanager
-def gate(bed: Bed) -> Iterator[Gate]:
-    """Close a bed's group for the time of a with statement, or until its gate is opened."""
-    closed = Gate(bed)
-    try:
-        yield closed
-    finally:
-        closed.leave()

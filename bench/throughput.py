@@ -1,9 +1,10 @@
 """The whole job from a backlog: one consumer process at its defaults, from its first poll to its last commit."""
 
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final
 
-from bench.gate import gate
+from bench.gate import Gate
 from bench.load import Produced
 from bench.meter import cpu_seconds, peak_rss, read_servers
 from bench.progress import await_level
@@ -94,13 +95,13 @@ def measure_shared(rig: Rig, bed: Bed, produced: Produced, processes: int) -> Sh
 
     Each process' CPU counts from its own first poll, the servers' from the moment the last one is there.
     """
-    with gate(bed) as closed:
+    with closing(Gate(bed)) as gate:
         consumers = [Service("consume", bed) for _ in range(processes)]
         try:
             moments = [consumer.moment("consuming") for consumer in consumers]
             rig.checkpoint()
             begun = read_servers(bed.stack)
-            closed.open(processes)
+            gate.open(processes)
             await_level(bed, consumers, _TIMEOUT)
             servers = read_servers(bed.stack).since(begun)
             spent = [
