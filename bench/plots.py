@@ -139,7 +139,7 @@ def _sweep(findings: Findings) -> Figure:
     dear.plot(waits, [one.cpu_total for one in sweep.waits], "s--", color=_COLOURS["valkey"])
     dear.set(ylim=(0, None))
     dear.set_ylabel("CPU s per million", color=_COLOURS["valkey"])
-    right.legend(frameon=False, loc="upper left")
+    right.legend(frameon=False, loc="upper center")
     figure.tight_layout()
     return figure
 
