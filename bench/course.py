@@ -136,6 +136,6 @@ def _sweep(course: Course, rig: Rig, say: Say) -> sweep.Sweep:
     with rig.bed() as bed:
         produced, truth = produce(bed, load), sum_up(load.slices())
         say("sweeping BATCH_MAX_EVENTS")
-        sizes = list(sweep.sweep_sizes(rig, bed, produced, truth, _SIZES))
+        sizes = sweep.sweep_sizes(rig, bed, produced, truth, _SIZES)
     say("sweeping BATCH_MAX_WAIT_MS")
     return sweep.Sweep(sizes, list(sweep.sweep_waits(rig, _WAITS, _TRICKLE, _SWEEP_SECONDS)), _TRICKLE)

@@ -1,13 +1,18 @@
 """What the two batch variables do: BATCH_MAX_EVENTS to a backlog, BATCH_MAX_WAIT_MS to events that trickle in."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from bench import freshness, throughput
 from bench.freshness import percentile
 from bench.load import Load, Produced, reference_load
 from bench.rig import Bed, Rig
+from bench.throughput import Throughput
 from bench.truth import Truth, require, sum_up
+
+_TURNS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +45,22 @@ class Sweep:
     trickle_rate: float
 
 
-def sweep_sizes(rig: Rig, bed: Bed, produced: Produced, truth: Truth, sizes: Sequence[int]) -> Iterator[SizePoint]:
-    """Consume a topic again and again, each time with another BATCH_MAX_EVENTS."""
-    for size in sizes:
-        with rig.sibling(bed) as own:
-            run = throughput.measure(rig, own, produced, BATCH_MAX_EVENTS=str(size))
-            require(own, truth)
-        yield SizePoint(size, run.rate, run.cpu_total, run.peak_rss_bytes, run.wal_bytes_per_event)
+def sweep_sizes(rig: Rig, bed: Bed, produced: Produced, truth: Truth, sizes: Sequence[int]) -> list[SizePoint]:
+    """Consume a topic again and again with one BATCH_MAX_EVENTS after another; of each the run of the median rate.
+
+    The turns go up and down, so that what drifts, a machine's speed or a server's age, is in all sizes.
+    """
+    runs = defaultdict[int, list[Throughput]](list)
+    for turn in range(_TURNS):
+        for size in sizes if turn % 2 == 0 else reversed(sizes):
+            with rig.sibling(bed) as own:
+                runs[size].append(throughput.measure(rig, own, produced, BATCH_MAX_EVENTS=str(size)))
+                require(own, truth)
+    return [_size_point(size, sorted(runs[size], key=lambda run: run.rate)[_TURNS // 2]) for size in sizes]
+
+
+def _size_point(size: int, run: Throughput) -> SizePoint:
+    return SizePoint(size, run.rate, run.cpu_total, run.peak_rss_bytes, run.wal_bytes_per_event)
 
 
 def sweep_waits(rig: Rig, waits: Sequence[int], rate: float, seconds: float) -> Iterator[WaitPoint]:
