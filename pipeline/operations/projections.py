@@ -60,7 +60,7 @@ class GroupCheck:
         self._account(len_by_partition(good), len_by_partition(bad), len_by_partition(dead), expected)
         ledger = self.stored.ledger(self.group.role)
         start = self.stored.ledger_start(self.group.role)
-        self._ledger(expected.events, ledger, start)
+        self._ledger(expected, ledger, start)
         self._sums(expected, ledger, start)
 
     # -- what can be recounted -----------------------------------------------------------------------------------------
@@ -130,11 +130,11 @@ class GroupCheck:
 
     # -- the ledger ----------------------------------------------------------------------------------------------------
 
-    def _ledger(self, expected: pl.DataFrame, ledger: pl.DataFrame, start: int) -> None:
-        """Every identity is in the ledger, and nothing else is."""
+    def _ledger(self, expected: Admissible, ledger: pl.DataFrame, start: int) -> None:
+        """Every identity is in the ledger as it was sent, and nothing else is."""
         table = self.group.role.ledger
-        kept = expected.filter(pl.col("at") >= start)
-        if dropped := len(expected) - len(kept):
+        kept = expected.events.filter(pl.col("at") >= start)
+        if dropped := len(expected.events) - len(kept):
             self._skip(f"{table}: {dropped} events before {moment_of(start):%Y-%m-%d}, whose partitions were dropped")
         self.report.compare(table, len(ledger))
         differences = self.report.differences
@@ -148,14 +148,15 @@ class GroupCheck:
         if table == "events":
             changed = differing(kept.select(*IDENTITY, *CONTENT), ledger, IDENTITY)
             changed = changed.filter(pl.col("type").is_not_null() & pl.col("type_found").is_not_null())
-            differences.add_frame(kind, changed, self._contents)
+            differences.add_frame(kind, self._judgeable(changed, expected.ambiguous), self._contents)
 
     def _contents(self, row: dict[str, Any]) -> tuple[str, object, object]:
+        other = "" if row["data"] == row["data_found"] else ", other data"
         shown = [
             f"{self.names.name(row['type' + end])} in {self.names.name(row['game' + end])}, score {row['score' + end]}"
             for end in ("", "_found")
         ]
-        return identity_name(self.names, row), shown[0], shown[1]
+        return identity_name(self.names, row), shown[0], shown[1] + other
 
     # -- the sums ------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """The recount: every record of the topic judged once more, by the plain judge and not by the consumer's fast code.
 
-What it keeps of an event is numbers only, some 60 bytes: names are replaced by codes, so that millions of events fit
-in memory and identities are still compared exactly and can be named.
+What it keeps of an event is numbers only, some 70 bytes: names are replaced by codes, so that millions of events fit
+in memory and identities are still compared exactly and can be named; of `data` a fingerprint stays.
 """
 
 import uuid
@@ -14,6 +14,7 @@ import polars as pl
 from pipeline.batch import Records
 from pipeline.errors import EventError
 from pipeline.event import Event, Origin, Scoring, format_timestamp, parse_record, record_id
+from pipeline.operations.fingerprint import fingerprint
 from pipeline.operations.groups import Mark
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -31,6 +32,7 @@ _CONTENT_COLUMNS: Final[_Columns] = {
     "type": pl.UInt32,
     "game": pl.UInt32,
     "score": pl.Int64,
+    "data": pl.Int64,  # a fingerprint
 }
 IDENTITY: Final = list(_IDENTITY_COLUMNS)
 CONTENT: Final = list(_CONTENT_COLUMNS)
@@ -102,7 +104,7 @@ class Recount:
         code = self.names.code
         at = (event.timestamp - EPOCH) // _MICROSECOND
         player, kind, game = code(event.player_id), code(event.event_type), code(event.game_id)
-        return (player, at, event_id.int, kind, game, event.score)
+        return (player, at, event_id.int, kind, game, event.score, fingerprint(event.data.decode()))
 
     def good(self) -> pl.DataFrame:
         """Return the records that are events."""

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from pipeline.errors import EventError
 from pipeline.event import Scoring, score_of
+from pipeline.operations.fingerprint import fingerprint
 from pipeline.operations.recount import CONTENT, IDENTITY, LEDGER_SCHEMA, PLACE_SCHEMA, Names
 from pipeline.roles import Role
 
@@ -20,7 +21,7 @@ _IDENTITIES: Final = (
 )
 _EVENTS: Final = (
     "SELECT player_id, (extract(epoch FROM event_timestamp) * 1000000)::bigint, uuid_send(event_id),"
-    " event_type, game_id, CASE WHEN event_type = ANY({}) THEN data::text END FROM events"
+    " event_type, game_id, data::text FROM events"
 )
 _COUNTS: Final = (
     "SELECT player_id, event_type, events, (extract(epoch FROM last_event) * 1000000)::bigint FROM player_event_counts"
@@ -45,10 +46,8 @@ class Stored:
     def ledger(self, role: Role) -> pl.DataFrame:
         """Return the role's ledger (LEDGER_SCHEMA); of one that keeps identities only, the contents are null."""
         if role.ledger == "events":
-            statement = sql.SQL(_EVENTS).format(sql.Literal(list(self._scoring)))
-            full = [
-                pl.DataFrame(map(self._event, page), LEDGER_SCHEMA, orient="row") for page in self._pages(statement)
-            ]
+            pages = self._pages(sql.SQL(_EVENTS))
+            full = [pl.DataFrame(map(self._event, page), LEDGER_SCHEMA, orient="row") for page in pages]
             return pl.concat(full) if full else LEDGER_SCHEMA.to_frame()
         statement = sql.SQL(_IDENTITIES).format(sql.Identifier(role.ledger))
         schema = pl.Schema({name: LEDGER_SCHEMA[name] for name in IDENTITY})
@@ -104,10 +103,12 @@ class Stored:
         return (self._names.code(row[0]), row[1], int.from_bytes(row[2], "big"))
 
     def _event(self, row: tuple[Any, ...]) -> tuple[int | None, ...]:
-        return (*self._identity(row), self._names.code(row[3]), self._names.code(row[4]), self._score(row[3], row[5]))
+        kind, game, data = row[3:]
+        score, code = self._score(kind, data), self._names.code
+        return (*self._identity(row), code(kind), code(game), score, fingerprint(data))
 
-    def _score(self, event_type: str, data: str | None) -> int | None:
-        if data is None:
+    def _score(self, event_type: str, data: str) -> int | None:
+        if event_type not in self._scoring:
             return None
         try:
             loaded = orjson.loads(data)

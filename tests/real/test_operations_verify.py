@@ -137,6 +137,12 @@ TAMPERINGS = {
         "event",
         "player 'player-2'",
     ),
+    "an event's data changed": Tampering(
+        ["UPDATE events SET data = data || '{\"note\": 1}' WHERE player_id = 'player-3' AND event_type = 'login'"],
+        ["UPDATE events SET data = data - 'note' WHERE player_id = 'player-3' AND event_type = 'login'"],
+        "event",
+        "player 'player-3'",
+    ),
     "a count changed": Tampering(
         ["UPDATE player_event_counts SET events = events + 1 WHERE player_id = 'player-3' AND event_type = 'login'"],
         ["UPDATE player_event_counts SET events = events - 1 WHERE player_id = 'player-3' AND event_type = 'login'"],
