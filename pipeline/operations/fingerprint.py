@@ -6,10 +6,10 @@ jsonb changes how a value is written and not what it is: keys are ordered, the l
 
 import json
 from collections.abc import Hashable
-from decimal import Decimal
+from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from typing import Final
 
-_load: Final = json.JSONDecoder(parse_float=Decimal).decode  # a double would take a number for its neighbour
+_EXACT: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 
 def fingerprint(text: str) -> int:
@@ -17,14 +17,24 @@ def fingerprint(text: str) -> int:
     return hash(_told_apart(_load(text)))
 
 
+def _number(text: str) -> tuple[str, str]:
+    """Write a number in one way, however it was written. Its own hash would not do: those of -1 and -2 are the same."""
+    try:
+        value = Decimal(text)
+    except InvalidOperation:  # an exponent of twenty digits; PostgreSQL has no such number
+        return ("number", text)
+    return ("number", str(_EXACT.normalize(value)) if value else "0")
+
+
+_load: Final = json.JSONDecoder(parse_float=_number, parse_int=_number).decode
+
+
 def _told_apart(value: object) -> Hashable:
-    """Equal where JSON values are. Numbers become text, for Python hashes -1 like -2, and 1 like true."""
+    """Equal where JSON values are."""
     if isinstance(value, dict):
         return frozenset((key, _told_apart(item)) for key, item in value.items())
     if isinstance(value, list):
-        return tuple(map(_told_apart, value))
+        return ("array", *map(_told_apart, value))
     if isinstance(value, bool):
         return ("boolean", value)
-    if isinstance(value, int | Decimal):
-        return ("number", "{:x}/{:x}".format(*value.as_integer_ratio()))
-    return value if isinstance(value, str) else None
+    return value if isinstance(value, str | tuple) else None
