@@ -59,7 +59,7 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --constraint requirements.lock \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/build.lock
 
-deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, promtool)
+deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, Prometheus)
 	$(PYTEST) tests/deploy
 
 k8s-check: setup ## Roll every overlay out on the cluster of KUBECONFIG, and let its consumers scale by lag

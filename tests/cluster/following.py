@@ -35,9 +35,8 @@ def follow(place: Place, deployer: Kubectl, directory: Path, name: str, scale: C
     """
     fleet = Fleet({**place.environment(), "BATCH_MAX_EVENTS": "40"}, PARTITIONS, directory)
     moments: list[Moment] = []
-    began = time.monotonic()
 
-    def watch(until: Callable[[], bool], timeout: float) -> None:
+    def watch(began: float, until: Callable[[], bool], timeout: float) -> None:
         """Each second, run as many consumers as the cluster has replicas, and note the lag."""
 
         def look() -> bool:
@@ -51,11 +50,12 @@ def follow(place: Place, deployer: Kubectl, directory: Path, name: str, scale: C
     with prometheus(directory, {"event-consumer": fleet.ports}, pace=PACE) as watcher:
         try:
             scale(watcher)
+            began = time.monotonic()
             with load(place) as stop:
-                watch(lambda: moments[-1].second > LOAD_SECONDS, LOAD_SECONDS + 60)
+                watch(began, lambda: moments[-1].second > LOAD_SECONDS, LOAD_SECONDS + 60)
                 assert watcher.samples('pipeline:arriving:rate2m{job="event-consumer"} > 0'), watcher.scrapes()
                 stop()
-            watch(lambda: moments[-1].lag == 0 and moments[-1].replicas == 1, 400)
+            watch(began, lambda: moments[-1].lag == 0 and moments[-1].replicas == 1, 400)
             caught_up(place)
         finally:
             fleet.resize(0)

@@ -39,6 +39,7 @@ STRIMZI_KINDS: Final = {
 NEEDED: Final = {
     "kubectl": "kubectl 1.27 or newer, for kustomize",
     "go": "Go, to fetch the schemas of KEDA, CloudNativePG, the Prometheus operator and Compose as Go modules",
+    "prometheus": "Prometheus: on Debian, apt-get install prometheus",
     "promtool": "promtool: on Debian, apt-get install prometheus",
 }
 
@@ -46,7 +47,7 @@ NEEDED: Final = {
 def program(name: str) -> str:
     """Return the path of a program; fail with what it is for where it is missing."""
     found = shutil.which(name)
-    assert found is not None, f"deploy-check needs {NEEDED.get(name, name)}"
+    assert found is not None, f"the checks of deploy/ need {NEEDED.get(name, name)}"
     return found
 
 
