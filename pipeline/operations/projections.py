@@ -148,7 +148,9 @@ class GroupCheck:
         if table == "events":
             changed = differing(kept.select(*IDENTITY, *CONTENT), ledger, IDENTITY)
             changed = changed.filter(pl.col("type").is_not_null() & pl.col("type_found").is_not_null())
-            differences.add_frame(kind, self._judgeable(changed, expected.ambiguous), self._contents)
+            found = ledger.join(changed, on=IDENTITY, how="semi")
+            like_no_copy = found.join(expected.copies, on=[*IDENTITY, *CONTENT], how="anti", nulls_equal=True)
+            differences.add_frame(kind, changed.join(like_no_copy, on=IDENTITY, how="semi"), self._contents)
 
     def _contents(self, row: dict[str, Any]) -> tuple[str, object, object]:
         other = "" if row["data"] == row["data_found"] else ", other data"

@@ -36,6 +36,8 @@ _CONTENT_COLUMNS: Final[_Columns] = {
 }
 IDENTITY: Final = list(_IDENTITY_COLUMNS)
 CONTENT: Final = list(_CONTENT_COLUMNS)
+_SUMMED: Final = ["type", "game", "score"]
+"""What of the content statistics and boards depend on."""
 LEDGER_SCHEMA: Final = pl.Schema({**_IDENTITY_COLUMNS, **_CONTENT_COLUMNS})
 PLACE: Final = ["partition", "offset"]
 _PLACE_COLUMNS: Final[_Columns] = {"partition": pl.Int32, "offset": pl.Int64}
@@ -130,11 +132,12 @@ class Shares:
 class Admissible:
     """What a group must have admitted: each identity once (RECORD_SCHEMA), and how many by partition.
 
-    `ambiguous` are players of whom one identity came with different contents over two partitions: which of them
-    counted depends on which was read first.
+    `copies` are the events again and, of an identity that came over several partitions, the first of each: any of them
+    may have been read first. `ambiguous` are players whose sums depend on which it was.
     """
 
     events: pl.DataFrame
+    copies: pl.DataFrame
     shares: dict[int, Shares]
     ambiguous: frozenset[int]
 
@@ -159,15 +162,17 @@ def admissible(good: pl.DataFrame) -> Admissible:
     events = by_partition.unique(IDENTITY, keep="first", maintain_order=True)
     if len(events) == len(by_partition):
         counted = dict(events.group_by("partition").len().iter_rows())
-        return Admissible(events, {p: Shares(n, n) for p, n in counted.items()}, frozenset())
+        return Admissible(events, events, {p: Shares(n, n) for p, n in counted.items()}, frozenset())
     copies = by_partition.group_by(IDENTITY).agg(
-        partitions=pl.len(), contents=pl.struct(CONTENT).n_unique(), partition=pl.col("partition")
+        partitions=pl.len(), contents=pl.struct(_SUMMED).n_unique(), partition=pl.col("partition")
     )
     most = dict(by_partition.group_by("partition").len().iter_rows())
     own = copies.filter(pl.col("partitions") == 1).explode("partition")
     least = dict(own.group_by("partition").len().iter_rows())
     ambiguous = copies.filter(pl.col("contents") > 1)["player"].unique()
-    return Admissible(events, {p: Shares(least.get(p, 0), n) for p, n in most.items()}, frozenset(ambiguous))
+    return Admissible(
+        events, by_partition, {p: Shares(least.get(p, 0), n) for p, n in most.items()}, frozenset(ambiguous)
+    )
 
 
 # -- sums ----------------------------------------------------------------------------------------------------------
