@@ -2,9 +2,9 @@
 
 Three lanes give one verdict. Records of the edge's own layout are cut in whole columns (`pipeline.layout`); what is
 left goes through a typed decoder (`pipeline.typed`). Both only ever *accept*, and only records that they have fully
-checked. Whatever they cannot vouch for (a bad record, but also a rare good one: an exponent, a missing event_id) goes
-to the judge, `event.parse_record`, which decodes with orjson, accepts or gives the reason. So the judge alone rejects,
-and a differential test holds the lanes to never accepting anything else than the judge would have.
+checked. Whatever they cannot vouch for (a bad record, but also a rare good one: a number of a hundred digits, a missing
+event_id) goes to the judge, `event.parse_record`, which decodes with orjson, accepts or gives the reason. So the judge
+alone rejects, and a differential test holds the lanes to never accepting anything else than the judge would have.
 
 Why not orjson for all: what it builds of `data` would only be dumped again (ARCHITECTURE.md, "Decode", has the
 measurement).
@@ -26,6 +26,8 @@ from pipeline.typed import TypedLane
 
 _SLICE: Final = 20_000
 """Records decoded at a time: what they become on the way to columns takes several times the memory of the columns."""
+_LEAST_CUT: Final = 1_000
+"""Records from which cutting whole columns pays; fewer cost less one by one, for each query has its price."""
 
 
 class Lane(Protocol):
@@ -69,6 +71,7 @@ class Decoder:
     def __init__(self, topic: str, scoring: Scoring) -> None:
         self._topic = topic
         self._scoring = scoring
+        self._least_cut = _LEAST_CUT
         self._lanes: tuple[Lane, ...] = (LayoutLane(scoring), TypedLane(scoring))
 
     def decode(self, records: Records) -> Decoded:
@@ -76,7 +79,7 @@ class Decoder:
         events, rejected = [pl.DataFrame(schema=EVENT_SCHEMA)], list[Rejected]()
         for start in range(0, len(records), _SLICE):
             left = columns_of(records.frame[start : start + _SLICE], start)
-            for lane in self._lanes:
+            for lane in self._lanes[len(left) < self._least_cut :]:
                 found = lane.read(left)
                 events.append(found)
                 if len(found) == len(left):

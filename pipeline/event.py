@@ -5,6 +5,7 @@ decoder (`pipeline.decode`) is held to the same verdicts by a differential test.
 """
 
 import functools
+import json
 import re
 import tomllib
 import uuid
@@ -23,6 +24,8 @@ MAX_EVENT_BYTES: Final = 64 * 1024
 MAX_NESTING: Final = 32
 MAX_ID_CHARACTERS: Final = 255
 MAX_SCORE: Final = 2**53
+MAX_SCALE: Final = 16_383
+"""Digits behind the point of a number, its exponent counted: what PostgreSQL's numeric, and so jsonb, can hold."""
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_AHEAD: Final = timedelta(hours=24)
 
@@ -38,6 +41,7 @@ RECORD_NAMESPACE: Final = uuid.UUID("6f0c1f6e-8f43-5a5c-9d5b-3a8d0c6f5e21")
 _event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
 _identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
 _uuid = re.compile(UUID_PATTERN.replace("$", r"\Z"))
+_fine_number = re.compile(rb"[eE]-[0-9]{4}|\.[0-9]{%d}" % (MAX_SCALE - 999))
 _timestamp = re.compile(TIMESTAMP_PATTERN.replace("$", r"\Z"), re.ASCII)
 
 
@@ -152,6 +156,9 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
     if not isinstance(data, dict):
         raise EventError("data", f"must be an object, not {_kind(data)}")
     _check_tree(data, depth=2)
+    text = bytes(_cut_data(raw).data)
+    if may_be_too_fine(text):
+        _check_scales(text)
     return Event(
         event_id=event_id,
         event_type=event_type,
@@ -159,7 +166,7 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
         game_id=game_id,
         timestamp=timestamp,
         ingested_at=_time(loaded, "ingested_at", origin.received_at),
-        data=bytes(_cut_data(raw).data),
+        data=text,
         score=score_of(event_type, data, scoring),
     )
 
@@ -256,6 +263,29 @@ def _check_tree(data: dict[str, Any], depth: int) -> None:
             pending.extend((child, level + 1) for child in node)
             if isinstance(node, dict):
                 pending.extend((child, level + 1) for child in node.values())
+
+
+def may_be_too_fine(data: bytes) -> bool:
+    """Tell whether JSON text may hold a number of more digits than MAX_SCALE; never False where it does."""
+    return _fine_number.search(data) is not None
+
+
+def _check_scales(data: bytes) -> None:
+    """Refuse numbers such as 1e-20000, which a double takes for 0 and jsonb does not take."""
+    try:
+        json.loads(data, parse_float=_check_scale)
+    except RecursionError:
+        raise EventError("data", f"nested deeper than {MAX_NESTING}") from None
+
+
+def _check_scale(number: str) -> None:
+    mantissa, _, exponent = number.lower().partition("e")
+    digits = len(mantissa.partition(".")[2])
+    # An exponent's digits are an event's at most, and more than four of them are too many without reading them.
+    power = exponent.lstrip("+-").lstrip("0")
+    scale = digits + (int(power[:6] or "0") if exponent.startswith("-") else 0)
+    if scale > MAX_SCALE:
+        raise EventError("data", f"a number has more than {MAX_SCALE} digits behind the point")
 
 
 def _kind(value: object) -> str:

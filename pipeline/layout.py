@@ -2,8 +2,8 @@
 
 No JSON decoder runs. The edge writes seven keys in one order and nothing between them, so a record is proven to be such
 an object by where its markers lie (`","player_id":"` and so on): the texts between may hold neither quote nor
-backslash, so that no marker can be part of a text. `data` is taken where it is an object of plain values and lists of
-them, without escapes: such objects are a regular language, and one regular expression tells whole and valid from not.
+backslash, so that no marker can be part of a text. `data` is taken where it is an object of few levels, which one
+regular expression tells whole and valid from not (`pipeline.grammar`).
 
 What is read here was fully checked by the rules of `pipeline.event`; whatever else there is, is left to the decoders.
 """
@@ -16,8 +16,10 @@ import polars as pl
 from pipeline import event
 from pipeline.event import Scoring
 from pipeline.frame import EVENT_SCHEMA
+from pipeline.grammar import AT_TOP_LEVEL, ESCAPED_KEY, SPACE, object_of
 
 _START: Final = '{"event_type":"'
+_BEGINS: Final = pl.col("value").str.starts_with(_START)
 _MARKERS: Final = {
     "player": '","player_id":"',
     "game": '","game_id":"',
@@ -32,16 +34,10 @@ _TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%6fZ"
 _TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9]\.[0-9]{6}Z$"
 _TEXT: Final = r'^[^"\\\x00-\x1f\x7f-\x9f]+$'
 
-# JSON (RFC 8259) less escapes, exponents, numbers of more than 16 digits, objects in objects, and space before a colon.
-_SPACE: Final = r"[ \t\n\r]*"
-_STRING: Final = r'"[^"\\\x00-\x1f]*"'
-_SCALAR: Final = rf"(?:{_STRING}|-?(?:0|[1-9][0-9]{{0,15}})(?:\.[0-9]{{1,16}})?|true|false|null)"
-_LIST: Final = rf"\[{_SPACE}(?:{_SCALAR}{_SPACE}(?:,{_SPACE}{_SCALAR}{_SPACE})*)?\]"
-_MEMBER: Final = rf"{_STRING}:{_SPACE}(?:{_SCALAR}|{_LIST}){_SPACE}"
-_OBJECT: Final = rf"^\{{{_SPACE}(?:{_MEMBER}(?:,{_SPACE}{_MEMBER})*)?\}}$"
-_INTEGER: Final = r"^[ \t\n\r]*(-?[0-9]{1,15})[ \t\n\r,}]"  # fewer digits than MAX_SCORE has
-_INTEGER_SIZE: Final = 40
-"""Bytes looked at for a score: room for the longest number and some space."""
+_LEVELS: Final = 3
+"""Levels of objects and lists that are recognised inside `data`."""
+_DATA: Final = object_of(_LEVELS)
+_INTEGER: Final = rf"^{SPACE}(-?[0-9]{{1,15}}){SPACE}[,}}]"  # fewer digits than MAX_SCORE has
 
 
 class LayoutLane:
@@ -52,16 +48,16 @@ class LayoutLane:
         self._fits = _fits()
         self._parts = _parts()
         self._parsed = _parsed(scoring)
-        self._score_place = pl.col("data").str.find(pl.col("score_key"), literal=True).alias("at_score")
+        self._around_score = pl.col("data").str.splitn(pl.col("score_key"), 2).struct.rename_fields(["before", "after"])
         self._score = _score(scoring).alias("score")
         self._sure = _sure(scoring)
 
     def read(self, records: pl.DataFrame) -> pl.DataFrame:
         """Return the events of the records that have the layout and are surely events (`decode.Lane`)."""
-        placed = records.with_columns(_places()).filter(self._fits)
+        placed = records.filter(_BEGINS).with_columns(_places()).filter(self._fits)
         # Step by step, for an expression used twice would be computed twice.
         parsed = placed.with_columns(self._parts).with_columns(self._parsed)
-        scored = parsed.with_columns(self._score_place).with_columns(self._score)
+        scored = parsed.with_columns(self._around_score.alias("around")).unnest("around").with_columns(self._score)
         return scored.filter(self._sure).select(EVENT_SCHEMA.names())
 
 
@@ -83,8 +79,7 @@ def _fits() -> pl.Expr:
     """Tell which records have every marker in its place, so that all cuts lie beside quotes: within no character."""
     text, size = pl.col("value"), pl.col("size")
     return (
-        text.str.starts_with(_START)
-        & text.str.ends_with("}")
+        text.str.ends_with("}")
         & (size <= event.MAX_EVENT_BYTES)
         & (_after("player") <= pl.col("at_game"))
         & (_after("game") <= pl.col("at_id"))
@@ -129,16 +124,17 @@ def _parsed(scoring: Scoring) -> list[pl.Expr]:
 def _score(scoring: Scoring) -> pl.Expr:
     """Read the score of each event, or its default; null where its type has none, and where it is not sure.
 
-    In an object without objects in it and without escapes, what looks like a key is that key.
+    In a valid object, a quote, a name, a quote and a colon outside of any string are the key of that name; it is the
+    one that counts where it lies in nothing nested, and where none after it has its name, spelled so or by escapes.
     """
-    key, place, data = pl.col("score_key"), pl.col("at_score"), pl.col("data")
-    rest = data.cast(pl.Binary).bin.slice(place + key.str.len_bytes(), _INTEGER_SIZE).cast(pl.String)
-    number = pl.when(data.str.count_matches(key, literal=True) == 1).then(rest.str.extract(_INTEGER).cast(pl.Int64))
+    key, before, after = pl.col("score_key"), pl.col("before"), pl.col("after")
+    once = before.str.contains(AT_TOP_LEVEL) & ~after.str.contains(key, literal=True)
+    number: pl.Expr = pl.when(once).then(after.str.extract(_INTEGER).cast(pl.Int64, strict=False))
     defaults = {kind: rule.default for kind, rule in scoring.items() if rule.default is not None}
-    if not defaults:
-        return number
-    default = pl.col("event_type").replace_strict(defaults, default=None, return_dtype=pl.Int64)
-    return pl.when(place.is_null()).then(default).otherwise(number)
+    if defaults:
+        default = pl.col("event_type").replace_strict(defaults, default=None, return_dtype=pl.Int64)
+        number = pl.when(after.is_null()).then(default).otherwise(number)
+    return pl.when(~pl.col("data").str.contains(ESCAPED_KEY)).then(number)
 
 
 def _sure(scoring: Scoring) -> pl.Expr:
@@ -150,7 +146,7 @@ def _sure(scoring: Scoring) -> pl.Expr:
         & pl.col("id").str.contains(event.UUID_PATTERN)
         & pl.col("event_timestamp").is_between(event.EARLIEST, late)
         & pl.col("ingested_at").is_not_null()
-        & pl.col("data").str.contains(_OBJECT)
+        & pl.col("data").str.contains(_DATA)
         & (pl.col("score").is_not_null() | ~pl.col("event_type").is_in(list(scoring)))
     ).fill_null(value=False)
 

@@ -24,6 +24,7 @@ from pipeline.event import (
     Origin,
     Scoring,
     format_timestamp,
+    may_be_too_fine,
     parse_edge,
     parse_timestamp,
     score_of,
@@ -93,7 +94,11 @@ class Judge:
             plain = self._decode(raw)
             data = bytes(plain.data)
             loaded = orjson.loads(data)
-            if type(loaded) is not dict or (_nests(data) and data.count(b"{") + data.count(b"[") >= MAX_NESTING):
+            if (
+                may_be_too_fine(data)
+                or type(loaded) is not dict
+                or (_nests(data) and data.count(b"{") + data.count(b"[") >= MAX_NESTING)
+            ):
                 return None
             score_of(plain.event_type, loaded, self._scoring)
         except (msgspec.MsgspecError, orjson.JSONDecodeError, EventError, RecursionError):

@@ -14,13 +14,26 @@ ROOT = Path(__file__).parents[2]
 LAYERS: list[set[str]] = [
     {"errors", "offsets", "event", "batch"},
     {"config", "logs", "tasks"},
-    {"frame", "roles", "layout", "typed", "decode", "aggregate", "epoch", "outbox"},
+    {"frame", "roles", "grammar", "layout", "typed", "decode", "aggregate", "epoch", "outbox"},
     {"consumer_metrics", "health", "schema", "sinks", "kafka", "source", "ingest", "refill", "cache", "flight", "lag"},
     {"consumer", "api", "local"},
     {"operations"},
     {"cli", "__main__"},
 ]
-PURE = {"errors", "offsets", "event", "batch", "frame", "layout", "typed", "decode", "aggregate", "epoch", "outbox"}
+PURE = {
+    "errors",
+    "offsets",
+    "event",
+    "batch",
+    "frame",
+    "grammar",
+    "layout",
+    "typed",
+    "decode",
+    "aggregate",
+    "epoch",
+    "outbox",
+}
 OUTSIDE = {"socket", "time", "threading", "confluent_kafka", "psycopg", "redis", "asyncio", "random"}
 VAGUE = re.compile(r"(manager|helper|utils?|misc|common|impl)", re.IGNORECASE)
 MAX_FILE_LINES = 400
