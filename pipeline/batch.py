@@ -5,6 +5,7 @@ the clock is armed by that record and not by a poll that found nothing, so an id
 event after a pause waits no longer than the rest. One that is due by age, and yet large, leaves in halves.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
@@ -70,6 +71,7 @@ class Batcher:
 
     def __init__(self, policy: BatchPolicy) -> None:
         self._policy = policy
+        self._mean_bytes = 1.0
         self.clear()
 
     def clear(self) -> None:
@@ -85,8 +87,11 @@ class Batcher:
         if self._armed_at is None:
             self._armed_at = now
         self._parts.append(records)
+        size = int(records.frame["value"].bin.size().sum())
         self._count += len(records)
-        self._bytes += int(records.frame["value"].bin.size().sum())
+        self._bytes += size
+        if records:
+            self._mean_bytes = max(1.0, size / len(records))
 
     def due(self, now: float) -> Trigger | None:
         """Say why the epoch is due, or None while it may grow."""
@@ -103,11 +108,16 @@ class Batcher:
         """Whether a record waits in it."""
         return self._armed_at is not None
 
-    def room(self) -> int:
-        """Return how many more records the epoch takes; none once its bytes are full."""
-        if self._bytes >= self._policy.max_bytes:
+    def room(self, max_bytes: int | None = None) -> int:
+        """Return how many more records the epoch takes, of the size of the last ones; none once it is full.
+
+        With `max_bytes`, how many of them make so many bytes at most.
+        """
+        left = self._policy.max_bytes - self._bytes
+        if left <= 0:
             return 0
-        return max(0, self._policy.max_events - self._count)
+        fitting = math.ceil(min(left, max_bytes or left) / self._mean_bytes)
+        return max(0, min(self._policy.max_events - self._count, fitting))
 
     def remaining(self, now: float) -> float:
         """Return the seconds until the epoch is due by age; the whole wait while it is empty."""

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     http_idle_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 75
 
     batch_max_events: Annotated[int, Field(ge=1, le=1_000_000)] = 110_000
-    batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 64 << 20
+    batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
     batch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
     dlq_halt_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5

@@ -36,7 +36,10 @@ from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.registry import Registry
 from pipeline.source import Assignment, Source
 
-_POLL_RECORDS: Final = 5_000  # larger polls cost three times more a record
+_POLL_RECORDS: Final = 1_000
+_POLL_BYTES: Final = 4 << 20
+"""What is polled at once is Python's objects, whose memory nothing else can use later: by the size of the records
+before, and for the case that the next ones are larger never more than a thousand."""
 _IDLE_SECONDS: Final = 0.5
 _LANDING_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 5.0
@@ -149,7 +152,7 @@ class EventConsumer:
         if not self._batcher.armed:
             return 1, _LANDING_SECONDS if len(self._flights) else _IDLE_SECONDS
         patience = _LANDING_SECONDS if self._flights.full else self._batcher.remaining(monotonic())
-        return min(self._batcher.room(), _POLL_RECORDS), patience
+        return min(self._batcher.room(_POLL_BYTES), _POLL_RECORDS), patience
 
     def _hold(self) -> None:
         """Stay in the group while the sinks are behind: poll without fetching once it takes longer than usual.

@@ -20,12 +20,13 @@ from pipeline import event
 from pipeline.batch import Records
 from pipeline.errors import EventError
 from pipeline.event import Event, Origin, Scoring
-from pipeline.frame import EVENT_SCHEMA, text_or_null
+from pipeline.frame import EVENT_SCHEMA, pieces_of, text_or_null
 from pipeline.layout import LayoutLane
 from pipeline.typed import TypedLane
 
 _SLICE: Final = 20_000
-"""Records decoded at a time: what they become on the way to columns takes several times the memory of the columns."""
+_SLICE_BYTES: Final = 8 << 20
+"""Records, and bytes of them, decoded at a time: on the way to columns they take several times the columns' memory."""
 _LEAST_CUT: Final = 1_000
 """Records from which cutting whole columns pays; fewer cost less one by one, for each query has its price."""
 
@@ -77,8 +78,8 @@ class Decoder:
     def decode(self, records: Records) -> Decoded:
         """Decode and judge every record; none is lost and none spoils another."""
         events, rejected = [pl.DataFrame(schema=EVENT_SCHEMA)], list[Rejected]()
-        for start in range(0, len(records), _SLICE):
-            left = columns_of(records.frame[start : start + _SLICE], start)
+        for start, count in pieces_of(records.frame["value"].bin.size().cast(pl.Int64), _SLICE, _SLICE_BYTES):
+            left = columns_of(records.frame[start : start + count], start)
             for lane in self._lanes[len(left) < self._least_cut :]:
                 found = lane.read(left)
                 events.append(found)

@@ -34,8 +34,9 @@ CopyData = Iterable[bytes]
 """PostgreSQL binary COPY data, in pieces as they are sent: joined, they would take their memory twice."""
 
 _ARROW: Final = pl.CompatLevel.oldest()
-_SLICE: Final = 10_000
-"""Rows encoded at a time: what they become on the way to bytes takes four times the memory of these."""
+_PIECE: Final = 10_000
+_PIECE_BYTES: Final = 4 << 20
+"""Rows, and bytes of text, encoded at a time: on the way to bytes they take four times their memory."""
 
 IDENTITY: Final = ("player_id", "event_timestamp", "event_id")
 EVENT_COLUMNS: Final = (
@@ -76,10 +77,35 @@ def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> Ite
     schema = frame[:0].to_arrow(compat_level=_ARROW).schema
     encoder = ArrowToPostgresBinaryEncoder.new_with_encoders(schema, _encoders(schema, jsonb))
     yield encoder.write_header()
-    for piece in frame.iter_slices(_SLICE):
+    for piece in _pieces(frame):
         for batch in piece.rechunk().to_arrow(compat_level=_ARROW).to_batches():
             yield encoder.write_batch(batch)
     yield encoder.finish()
+
+
+def _pieces(frame: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    if frame.estimated_size() <= _PIECE_BYTES:  # a small epoch's cost is the number of queries
+        yield frame
+        return
+    for start, rows in pieces_of(_text_sizes(frame), _PIECE, _PIECE_BYTES):
+        yield frame[start : start + rows]
+
+
+def _text_sizes(frame: pl.DataFrame) -> pl.Series:
+    """Return the bytes of each row's texts and byte strings."""
+    sizes = [pl.repeat(0, pl.len(), dtype=pl.Int64)]
+    sizes += [pl.col(name).str.len_bytes().cast(pl.Int64) for name, kind in frame.schema.items() if kind == pl.String]
+    sizes += [pl.col(name).bin.size().cast(pl.Int64) for name, kind in frame.schema.items() if kind == pl.Binary]
+    return frame.select(pl.sum_horizontal(sizes)).to_series()
+
+
+def pieces_of(sizes: pl.Series, rows: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut rows of given sizes into runs, as (first row, rows): of at most so many rows, and of about `size` bytes."""
+    places = pl.int_range(len(sizes), dtype=pl.Int64, eager=True)
+    start = 0
+    for length in (sizes.fill_null(0).cum_sum() // size + places // rows).rle().struct.field("len"):
+        yield start, length
+        start += length
 
 
 def _encoders(schema: "pa.Schema", jsonb: frozenset[str]) -> "dict[str, EncoderBuilder]":

@@ -130,3 +130,15 @@ def test_spans_of_a_partition_are_gapless_whatever_arrives(steps: list[dict[int,
             reached[span.partition] = span.stop
     positions.revoke([0, 1])
     assert positions.assigned == {2, 3}
+
+
+def test_the_room_counts_bytes_by_the_size_of_the_last_records() -> None:
+    """So that a poll cannot bring a thousand large records where room for a few is left."""
+    batcher = Batcher(BatchPolicy(max_events=1_000, max_bytes=10_000, max_wait=1.0))
+    assert batcher.room() == 1_000
+    batcher.add(records_of([(0, 0, 0, b"x" * 1_000)]), now=0.0)
+    assert (batcher.room(), batcher.room(max_bytes=2_500)) == (9, 3)
+    batcher.add(records_of((0, offset, 0, b"x" * 100) for offset in range(1, 11)), now=0.0)
+    assert (batcher.room(), batcher.room(max_bytes=2_500)) == (80, 25)
+    batcher.take()
+    assert batcher.room() == 100, "the size is remembered from one epoch to the next"
