@@ -2,19 +2,23 @@
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import typer
 
-from bench import regression, report
+from bench import load_tables, many, regression, report, shaped
 from bench.course import Course, run
-from bench.findings import RESULTS, SMALL, Findings, save
+from bench.findings import MANY, RESULTS, SHAPES, SMALL, Findings, save, write
 from bench.table import deployment_lines, lines
 from bench.truth import WrongSumsError
 from pipeline.logs import configure
 
-_FULL = Course(1_000_000, fresh_seconds=20, guide_events=5_000)
+T = TypeVar("T")
+
+_FULL = Course(1_000_000, mixed=True, fresh_seconds=20, guide_events=5_000)
 _QUICK = Course(100_000, fresh_seconds=4, guide_events=1_000)
 _CHECK = Course(300_000)
 
@@ -36,7 +40,10 @@ def bench(  # noqa: PLR0913 - one per option
     chaos: Annotated[bool, typer.Option("--chaos", help="Also with the consumer killed at random.")] = False,
     kills: Annotated[int, typer.Option(help="How often.")] = 3,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also over the batch variables.")] = False,
-    events: Annotated[int, typer.Option(help="Events of the main run; 0: 1,000,000.")] = 0,
+    shapes: Annotated[bool, typer.Option("--shapes", help="Only shapes of load, beside flat ones.")] = False,
+    job: Annotated[bool, typer.Option("--job/--no-job", help="With the whole job of each shape.")] = True,
+    large_and_many: Annotated[bool, typer.Option("--many", help="Only loads that are large or many.")] = False,
+    events: Annotated[int, typer.Option(help="Events of a run; 0: 1,000,000, with --shapes and --many 300,000.")] = 0,
     check: Annotated[
         bool, typer.Option("--check", help="Only compare CPU, as a ratio to the limit's, with the recorded ratio.")
     ] = False,
@@ -60,6 +67,9 @@ def bench(  # noqa: PLR0913 - one per option
     if check:
         _check()
         return
+    if shapes or large_and_many:
+        _loads(events, shapes=shapes, large_and_many=large_and_many, job=job)
+        return
     parts = [name for name, asked in (("flat", flat), ("scale", scale), ("chaos", chaos), ("sweep", sweep)) if asked]
     course = _QUICK if quick else _FULL
     if parts:
@@ -73,11 +83,34 @@ def bench(  # noqa: PLR0913 - one per option
 
 
 def _measure(course: Course) -> Findings:
+    return _with_right_sums(lambda: run(course, say))
+
+
+def _with_right_sums(measure: Callable[[], T]) -> T:
     try:
-        return run(course, say)
+        return measure()
     except WrongSumsError as error:
         sys.stderr.write(f"bench: the sums are off, so there is no rate: {error}\n")
         raise typer.Exit(1) from error
+
+
+def _loads(events: int, *, shapes: bool, large_and_many: bool, job: bool) -> None:
+    """Measure shapes, or large and many, or both, and keep each in a file of its own."""
+    if shapes:
+        size = events or shaped.EVENTS
+        found = _with_right_sums(lambda: shaped.run(size, say, job=job))
+        typer.echo("\n".join(load_tables.shape_lines(found)))
+        typer.echo(f"kept: {write(_place(size, shaped.EVENTS, complete=job) / SHAPES, found)}")
+    if large_and_many:
+        size = events or many.EVENTS
+        compared = _with_right_sums(lambda: many.run(size, say))
+        typer.echo("\n".join(load_tables.many_lines(compared)))
+        typer.echo(f"kept: {write(_place(size, many.EVENTS) / MANY, compared)}")
+
+
+def _place(events: int, wanted: int, *, complete: bool = True) -> Path:
+    """Where results are kept: those of the papers apart from those of a small or partial run."""
+    return RESULTS if complete and events >= wanted else SMALL
 
 
 def _runs(events: int) -> list[Findings]:

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from bench import chaos, flat, freshness, guide, limit, sweep, throughput
-from bench.capture import capture
+from bench.beside import Backlog, backlog, limited, warm_up
 from bench.findings import Findings, now, this_machine
-from bench.load import Produced, produce, reference_load
-from bench.rig import Bed, Rig, running_rig
-from bench.truth import Truth, require, sum_up
+from bench.load import produce, reference_load
+from bench.rig import Rig, running_rig
+from bench.shapes import SHAPES
+from bench.truth import require, sum_up
 
-_WARM_UP: Final = 20_000
 _TRICKLE: Final = 5_000.0
 _SIZES: Final = (1_000, 5_000, 20_000, 50_000, 80_000, 110_000, 200_000)
 _WAITS: Final = (10, 25, 50, 100, 250, 1_000)
@@ -30,6 +30,7 @@ class Course:
     events: int
     seed: int = 1
     limit: bool = True
+    mixed: bool = False
     fresh_seconds: float = 0.0
     guide_events: int = 0
     flat_events: int = 0
@@ -57,35 +58,10 @@ def run(course: Course, say: Say) -> Findings:
             require(bed, truth)
             findings = Findings(at, machine, calm)
             if course.limit:
-                findings = replace(findings, limit=_limit(rig, bed, truth, say))
+                say("taping the run's bytes, and replaying them")
+                findings = replace(findings, limit=limit.measure(rig, bed, truth))
             findings = _again(course, rig, Backlog(bed, produced, truth), findings, say)
         return _beside(course, rig, findings, say)
-
-
-def warm_up(rig: Rig) -> None:
-    """Consume a little and throw it away: a broker's first group and first producer cost it seconds, once."""
-    with rig.bed() as bed:
-        throughput.measure(rig, bed, produce(bed, reference_load(_WARM_UP, seed=0)))
-
-
-def _limit(rig: Rig, bed: Bed, truth: Truth, say: Say) -> limit.Limit:
-    say("taping the run's bytes")
-    with rig.sibling(bed, same_group=True) as copy:
-        taped = capture(bed, copy)
-    say("replaying them")
-    with rig.sibling(bed, same_group=True) as target:
-        found = limit.replay(rig, target, taped, truth.events)
-        require(target, truth, recount=False)
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Backlog:
-    """A bed whose topic holds a load, and what must come of it."""
-
-    bed: Bed
-    produced: Produced
-    truth: Truth
 
 
 def _again(course: Course, rig: Rig, backlog: Backlog, findings: Findings, say: Say) -> Findings:
@@ -114,6 +90,11 @@ def _again(course: Course, rig: Rig, backlog: Backlog, findings: Findings, say: 
 
 def _beside(course: Course, rig: Rig, findings: Findings, say: Say) -> Findings:
     """Measure what needs topics of its own."""
+    if course.mixed:
+        say(f"the same with {course.events:,} events of mixed shapes")
+        with backlog(rig, reference_load(course.events, course.seed, SHAPES["mixed"])) as own:
+            mixed = limited(rig, own)
+        findings = replace(findings, mixed=mixed.run, mixed_limit=mixed.limit)
     if course.fresh_seconds:
         say(f"sending {_TRICKLE:,.0f} events/s through HTTP for {course.fresh_seconds:.0f} s")
         load = reference_load(int(_TRICKLE * course.fresh_seconds), course.seed)

@@ -23,6 +23,10 @@ SMALL: Final = RESULTS / "small"
 """Where runs of less than the reference load are kept; git ignores it."""
 RECORD: Final = "regression.json"
 """The file of the regression check's record, which holds no findings."""
+SHAPES: Final = "shapes.json"
+MANY: Final = "many.json"
+_OTHERS: Final = frozenset({RECORD, SHAPES, MANY})
+"""What holds no findings: these two are `bench.shaped`'s and `bench.many`'s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class Findings:
     machine: Machine
     throughput: Throughput
     limit: Limit | None = None
+    mixed: Throughput | None = None
+    """A load of mixed shapes (`bench.shapes`), as many events."""
+    mixed_limit: Limit | None = None
     freshness: Freshness | None = None
     guide: Guide | None = None
     flat: Flat | None = None
@@ -69,9 +76,13 @@ def now() -> str:
 
 def save(name: str, findings: Findings, directory: Path = RESULTS) -> Path:
     """Write findings to <name>.json."""
-    directory.mkdir(parents=True, exist_ok=True)
-    path = directory / f"{name}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(findings), indent=1) + b"\n")
+    return write(directory / f"{name}.json", findings)
+
+
+def write(path: Path, found: object) -> Path:
+    """Write anything that was found as JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
     return path
 
 
@@ -82,5 +93,5 @@ def load(path: Path) -> Findings:
 
 def newest_with(part: str, directory: Path = RESULTS) -> Findings | None:
     """The newest findings that hold a part."""
-    found = [load(path) for path in sorted(directory.glob("*.json")) if path.name != RECORD]
+    found = [load(path) for path in sorted(directory.glob("*.json")) if path.name not in _OTHERS]
     return max((one for one in found if getattr(one, part) is not None), key=lambda one: one.at, default=None)

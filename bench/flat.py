@@ -77,6 +77,13 @@ def fill(bed: Bed, events: int, players: int) -> None:
         connection.execute("VACUUM (FREEZE, ANALYZE)")
 
 
+def settle(bed: Bed) -> None:
+    """Settle the boards of a new bed, as if it had been there for a day: what comes later is added to settled days."""
+    with bed.postgres() as connection:
+        for statement in (_AGE, _SETTLE):
+            connection.execute(statement)
+
+
 def _sums(bed: Bed) -> tuple[int, int, int]:
     return (
         bed.scalar("SELECT coalesce(sum(events), 0) FROM player_event_counts"),

@@ -16,9 +16,10 @@ from typing import Final
 
 import hiredis
 
-from bench.capture import TapedEpoch, TapedRun, make_ready, plain
+from bench.capture import TapedEpoch, TapedRun, capture, make_ready, plain
 from bench.meter import read_servers
 from bench.rig import Bed, Rig
+from bench.truth import Truth, require
 from bench.wire import Answers, Step
 from pipeline.config import Settings
 from pipeline.sinks.connection import connect
@@ -102,6 +103,16 @@ def packed(*words: str) -> bytes:
     """Write a command in Redis' protocol."""
     bodies = (b"$%d\r\n%b\r\n" % (len(word), word) for word in map(str.encode, words))
     return b"*%d\r\n" % len(words) + b"".join(bodies)
+
+
+def measure(rig: Rig, bed: Bed, truth: Truth) -> Limit:
+    """Tape the finished run of a bed, and replay it, each into fresh databases. Raises WrongSumsError."""
+    with rig.sibling(bed, same_group=True) as copy:
+        taped = capture(bed, copy)
+    with rig.sibling(bed, same_group=True) as target:
+        found = replay(rig, target, taped, truth.events)
+        require(target, truth, recount=False)
+    return found
 
 
 def replay(rig: Rig, bed: Bed, taped: TapedRun, events: int) -> Limit:

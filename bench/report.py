@@ -3,11 +3,15 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from bench import table
+import msgspec
+
+from bench import load_tables, table
 from bench.deployment import Assumptions, costs_of, one_postgres_ends
-from bench.findings import RESULTS, Findings, newest_with
+from bench.findings import MANY, RESULTS, SHAPES, Findings, newest_with
+from bench.many import Many
+from bench.shaped import Shapes
 
 PAPER: Final = Path(__file__).parents[1] / "docs" / "performance.md"
 
@@ -18,6 +22,10 @@ def write(paper: Path = PAPER, directory: Path = RESULTS) -> list[str]:
     for name, (part, render) in _PLACES.items():
         if (findings := newest_with(part, directory)) is not None:
             text = fill(text, name, render(findings))
+            filled.append(name)
+    for name, (file, kind, draw) in _LOADS.items():
+        if (path := directory / file).exists():
+            text = fill(text, name, draw(msgspec.json.decode(path.read_bytes(), type=kind)))
             filled.append(name)
     paper.write_text(text, encoding="utf-8")
     return filled
@@ -76,3 +84,9 @@ _PLACES: Final[dict[str, tuple[str, Callable[[Findings], str]]]] = {
     "sweep": ("sweep", _sweep),
     "deployment": ("limit", _deployment),
 }
+
+_LOADS: Final[dict[str, tuple[str, type, Callable[[Any], str]]]] = {
+    "shapes": (SHAPES, Shapes, load_tables.shape_paper),
+    "many": (MANY, Many, load_tables.many_paper),
+}
+"""Results that are no findings: their file, what it holds, and how it is told."""

@@ -138,6 +138,12 @@ def _admin(stack: Stack) -> AdminClient:
     return AdminClient({**stack.kafka.admin_config(), **_QUIET})
 
 
+def rig_on(stack: Stack) -> Rig:
+    """Make a rig of servers that run, and give its topics to the pipeline's account."""
+    allow(_admin(stack), grants(ResourceType.TOPIC, _TOPIC_PREFIX, ResourcePatternType.PREFIXED, TOPIC_OPERATIONS))
+    return Rig(stack)
+
+
 @contextmanager
 def running_rig() -> Iterator[Rig]:
     """Start Kafka, PostgreSQL and Valkey in a temporary directory, and wipe them at the end, however it comes."""
@@ -148,8 +154,6 @@ def running_rig() -> Iterator[Rig]:
         with stack.tethered():
             stack.start()
             try:
-                rights = grants(ResourceType.TOPIC, _TOPIC_PREFIX, ResourcePatternType.PREFIXED, TOPIC_OPERATIONS)
-                allow(_admin(stack), rights)
-                yield Rig(stack)
+                yield rig_on(stack)
             finally:
                 stack.wipe()

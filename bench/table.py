@@ -83,10 +83,22 @@ def rates(findings: Findings) -> list[Row]:
     rows.append(("  once its partitions were assigned", f"{run.rate_when_running:,.0f}", "", "", ""))
     if limit is not None:
         rows.append(("limit: its bytes from a bare client", f"{limit.rate:,.0f}", "", *_cpu(limit.cpu)))
+    rows += _mixed(findings)
     if guide is not None:
         times = f"{run.rate / guide.rate:,.0f} times slower"
         rows.append((f"the guide's way, {guide.events:,} events", f"{guide.rate:,.0f}", times, *_cpu(guide.cpu)))
     return rows
+
+
+def _mixed(findings: Findings) -> list[Row]:
+    run, limit = findings.mixed, findings.mixed_limit
+    if run is None or limit is None:
+        return []
+    name = f"whole job, mixed shapes of {run.value_bytes_per_event:.0f} bytes"
+    return [
+        (name, f"{run.rate:,.0f}", _share(run.rate, limit.rate), *_cpu(run.cpu)),
+        ("limit of the mixed shapes", f"{limit.rate:,.0f}", "", *_cpu(limit.cpu)),
+    ]
 
 
 def _cpu(cpu: Mapping[str, float]) -> tuple[str, str]:

@@ -42,6 +42,11 @@ class Throughput:
         return self.events / self.seconds_since_assigned
 
     @property
+    def byte_rate(self) -> float:
+        """Bytes of values a second."""
+        return self.rate * self.value_bytes_per_event
+
+    @property
     def cpu_total(self) -> float:
         """CPU seconds per million events over consumer, PostgreSQL, Valkey and Kafka."""
         return sum(self.cpu.values())

@@ -36,11 +36,12 @@ class Truth:
 
 
 def sum_up(slices: Iterable[pl.DataFrame]) -> Truth:
-    """Add up generated events, a slice at a time."""
+    """Add up generated events, a slice at a time: by their column `score`, or else by what `data` holds."""
     counts, days = [], []
     for events in slices:
         counts.append(events.group_by(_COUNT_KEYS).agg(events=pl.len().cast(pl.Int64)))
-        scored = events.with_columns(score=_score(), day=pl.col("timestamp").str.slice(0, 10).str.to_date())
+        scored = events if "score" in events.columns else events.with_columns(score=score_in_data())
+        scored = scored.with_columns(day=pl.col("timestamp").str.slice(0, 10).str.to_date())
         scored = scored.filter(pl.col("score").is_not_null())
         days.append(scored.group_by(_DAY_KEYS).agg(pl.col("score").sum()))
     return Truth(
@@ -49,8 +50,8 @@ def sum_up(slices: Iterable[pl.DataFrame]) -> Truth:
     )
 
 
-def _score() -> pl.Expr:
-    """Read the score out of `data` by the scoring table; null where the type has none."""
+def score_in_data() -> pl.Expr:
+    """Read the score out of `data` of the flat load by the scoring table; null where the type has none."""
     score: pl.Expr = pl.lit(None, dtype=pl.Int64)
     for kind, rule in load_scoring().items():
         found = pl.col("data").str.json_path_match(f"$.{rule.field}").cast(pl.Int64)

@@ -60,14 +60,17 @@ class Workload:
 
     def events(self, start: int, count: int) -> pl.DataFrame:
         """Make events `start` and on: index, event_type, player_id, game_id, event_id, timestamp, data (as text)."""
-        index = pl.int_range(start, start + count, dtype=pl.UInt64, eager=True)
+        return self.at(pl.int_range(start, start + count, dtype=pl.UInt64, eager=True))
+
+    def at(self, index: pl.Series) -> pl.DataFrame:
+        """Make the events of these places (UInt64) in this order; a place twice is the same event twice."""
         drawn = pl.DataFrame({"index": index}).with_columns(
-            pick=_draw(self.seed, 0),
-            player=_fraction(_draw(self.seed, 1)),
-            game=_draw(self.seed, 2) % self.games + 1,
-            ago=(_fraction(_draw(self.seed, 3)) * (self.days * _DAY_MICROSECONDS)).cast(pl.Int64),
-            number=_draw(self.seed, 4),
-            mark=_draw(self.seed, 5),
+            pick=draw(self.seed, 0),
+            player=_fraction(draw(self.seed, 1)),
+            game=draw(self.seed, 2) % self.games + 1,
+            ago=(_fraction(draw(self.seed, 3)) * (self.days * _DAY_MICROSECONDS)).cast(pl.Int64),
+            number=draw(self.seed, 4),
+            mark=draw(self.seed, 5),
         )
         kinds = pl.Series([place for place, kind in enumerate(_KINDS) for _ in range(kind.percent)], dtype=pl.UInt32)
         drawn = drawn.with_columns(
@@ -144,10 +147,11 @@ def _of_kind(values: list[str] | list[int]) -> pl.Expr:
 
 _GOLDEN: Final = 0x9E3779B97F4A7C15
 _STREAMS: Final = 8
+"""Independent draws an index; the workload itself uses the first six."""
 
 
-def _draw(seed: int, stream: int) -> pl.Expr:
-    """Draw 64 bits for each index."""
+def draw(seed: int, stream: int) -> pl.Expr:
+    """Draw 64 bits for each `index` of a frame (UInt64); `stream` is 0 to 7."""
     base = (seed * 0xD1B54A32D192ED03 + stream) % 2**64
     return _mix(pl.col("index") * _u64(_STREAMS) + _u64(base))
 

@@ -5,12 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from bench import many, shaped
 from bench.capture import NotTheRunError, capture
+from bench.flat import settle
 from bench.limit import replay
-from bench.load import Load, produce
-from bench.rig import Bed, Rig
+from bench.load import Load, produce, reference_load
+from bench.rig import Bed, Rig, rig_on
+from bench.shapes import SHAPES
 from bench.throughput import measure_shared
 from bench.truth import Truth, WrongSumsError, compare, require, sum_up
+from pipeline.local.stack import Stack
 from pipeline.operations.topic import Topic
 from pipeline.operations.workload import Workload
 from pipeline.sinks.redis import connect
@@ -88,3 +92,47 @@ def test_processes_that_share_a_topic_each_read_their_own_partition_of_it(place:
     shared = measure_shared(Rig(place.stack), bed, produced, processes=3)
     assert sorted(shared.shares) == sorted(sizes)
     assert shared.cpu_total > 0
+
+
+def quiet(_what: str) -> None:
+    """Tell nobody how far a run is."""
+
+
+def test_a_shape_runs_beside_a_flat_load_of_its_size_and_has_a_limit(stack: Stack) -> None:
+    job = shaped.measure_job(rig_on(stack), reference_load(EVENTS, shape=SHAPES["mixed"]), turns=1)
+    own, padded = job.pair.run, job.pair.reference
+    assert own.events == padded.events == EVENTS
+    assert own.value_bytes_per_event == pytest.approx(padded.value_bytes_per_event, rel=0.05)
+    assert job.pair.rate_ratio == pytest.approx(own.rate / padded.rate)
+    assert job.limited is not None
+    assert job.limited.limit.events == EVENTS
+    assert job.limited.ratio > 0
+
+
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if not shape.edge_only])
+def test_the_sums_of_every_shape_are_right(place: Place, name: str) -> None:
+    bed = Bed(place.stack, place.settings)
+    load = Load(EVENTS, reference_load(EVENTS, seed=5).workload, SHAPES[name])
+    produce(bed, load)
+    consume_all(place, batch_max_events=1_000)
+    require(bed, sum_up(load.slices()))
+
+
+def test_what_is_large_or_many_runs_beside_the_reference_load(stack: Stack) -> None:
+    wanted = {"half of all records copies", "three to six days late, on settled boards", "events of 60 KiB"}
+    chosen = [case for case in many.cases(EVENTS, most_bytes=6_000_000) if case.name in wanted]
+    found = {case.name: case for case in many.measure(rig_on(stack), chosen, EVENTS, quiet)}
+    assert set(found) == wanted
+    assert found["half of all records copies"].pair.run.events == EVENTS
+    assert found["events of 60 KiB"].pair.run.value_bytes_per_event == pytest.approx(60 * 1024, rel=0.01)
+    assert all(case.pair.reference.value_bytes_per_event < 280 and case.ratio > 0 for case in found.values())
+
+
+def test_late_events_are_added_to_boards_that_are_settled(place: Place) -> None:
+    bed, late = Bed(place.stack, place.settings), next(case for case in many.cases(EVENTS) if case.prepare is settle)
+    produce(bed, late.load)
+    settle(bed)
+    consume_all(place)
+    truth = sum_up(late.load.slices())
+    require(bed, truth)
+    assert bed.scalar("SELECT sum(score) FROM leaderboard_settled") == truth.days["score"].sum()

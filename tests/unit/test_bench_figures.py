@@ -5,17 +5,21 @@ from pathlib import Path
 
 import pytest
 
-from bench import regression, report, table
+from bench import load_tables, regression, report, table
+from bench.alone import Alone, Cost
+from bench.beside import Limited, Pair
 from bench.chaos import Chaos
 from bench.deployment import Assumptions, costs_of, one_postgres_ends, plan
-from bench.findings import Findings, Machine, load, newest_with, save
+from bench.findings import MANY, SHAPES, Findings, Machine, load, newest_with, save, write
 from bench.flat import Flat
 from bench.freshness import Freshness, percentile
 from bench.guide import Guide
 from bench.limit import Limit
+from bench.many import Compared, Many
 from bench.meter import Reading, parse_peak
 from bench.progress import reached
 from bench.service import logged_event, parse_metrics
+from bench.shaped import Job, Shaped, Shapes
 from bench.sweep import SizePoint, Sweep, WaitPoint
 from bench.throughput import Shared, Throughput
 
@@ -36,8 +40,11 @@ LIMIT = Limit(1_000_000, 9.0, {"client": 0.2, "postgres": 5.8, "valkey": 1.0}, 3
 FRESHNESS = Freshness(5_000, 4_990, [0.08, 0.1], [0.07, 0.09], [0.004, 0.005], {"edge": 50.0})
 FINDINGS = Findings("2026-01-01T00:00:00+00:00", Machine(2, 8 << 30, "Linux x86_64", "3.11.0", 0.1), RUN, LIMIT)
 SCALED = ((1, 10.0), (3, 99.0), (3, 10.5), (1, 1.0), (1, 12.0), (3, 10.2))
+MIXED = replace(RUN, seconds=16.0, value_bytes_per_event=412.0)
 EVERYTHING = replace(
     FINDINGS,
+    mixed=MIXED,
+    mixed_limit=replace(LIMIT, seconds=12.8),
     freshness=FRESHNESS,
     guide=Guide(5_000, 25.0, {"consumer": 900.0}),
     flat=Flat(50_000_000, 5_000_000, 91, replace(RUN, seconds=11.0), replace(RUN, seconds=8.8)),
@@ -48,6 +55,23 @@ EVERYTHING = replace(
     chaos=Chaos(1_000_000, 3, 30_000, 100.0, {"consumer": 20.0}),
     sweep=Sweep([SizePoint(1_000, 9_000.0, 50.0, 1 << 28, 900.0)], [WaitPoint(100, 0.06, 0.11, 90.0)], 5_000.0),
 )
+
+PAIR = Pair(MIXED, replace(RUN, cpu={"consumer": 5.0, "postgres": 5.0}), 0.81, 0.83)
+FOUND_SHAPES = Shapes(
+    FINDINGS.at, FINDINGS.machine, 300_000,
+    [
+        Shaped(
+            "mixed", "the mix",
+            Alone(Cost(9.0, 300.0), Cost(6.0, 225.0), Cost(4.0, 400.0), Cost(2.0, 250.0), Cost(2.5, 400.0)),
+            Job(PAIR, Limited(MIXED, replace(LIMIT, seconds=12.8))),
+        ),
+        Shaped("offset", "times with an offset", Alone(Cost(45.0, 230.0), Cost(6.0, 225.0), None, None, None)),
+    ],
+)  # fmt: skip
+FOUND_MANY = Many(
+    FINDINGS.at, FINDINGS.machine, 300_000,
+    [Compared("20,000 games", by_bytes=False, pair=PAIR), Compared("events of 4 KiB", by_bytes=True, pair=PAIR)],
+)  # fmt: skip
 
 
 def test_a_rate_counts_from_the_first_poll_and_a_total_over_every_process() -> None:
@@ -155,22 +179,49 @@ def test_the_table_says_everything_that_was_found() -> None:
     for phrase in (
         "100,000", "0.90", "14.0  consumer 6.0, postgres 6.0, valkey 1.5, kafka 0.5", "500 times slower",
         "peak RSS 500 MiB", "9 by events, 1 by wait", "500 B of WAL", "0.80 of the rate into an empty", "+5.0%",
-        "3 kills", "BATCH_MAX_WAIT_MS", "one PostgreSQL ends at",
+        "3 kills", "whole job, mixed shapes of 412 bytes", "62,500", "78,125", "BATCH_MAX_WAIT_MS",
+        "one PostgreSQL ends at",
     ):  # fmt: skip
         assert phrase in text, phrase
     assert "kills" not in "\n".join(table.lines(FINDINGS))
+    mixed, limit = next(row for row in table.rates(EVERYTHING) if "mixed" in row[0]), table.rates(EVERYTHING)[-2]
+    assert (mixed[1], mixed[2], limit[1]) == ("62,500", "0.80", "78,125")
+    assert not any("mixed" in row[0] for row in table.rates(FINDINGS))
+
+
+def test_shapes_are_told_beside_flat_and_padded_ones() -> None:
+    mixed, offset = load_tables.alone(FOUND_SHAPES)
+    assert mixed == ("mixed", "400", "4.0", "10.0", "1.25", "1.60", "9.0", "1.50")
+    assert offset == ("offset", "", "", "", "", "", "45.0", "7.50")
+    assert load_tables.jobs(FOUND_SHAPES) == [("mixed", "412", "62,500", "0.81", "14.0", "1.40", "500")]
+    lines = load_tables.shape_lines(FOUND_SHAPES)
+    assert "mixed: 62,500 events/s are 0.80 of its limit (78,125)." in lines
+    alone_only = replace(FOUND_SHAPES, shapes=[replace(shape, job=None) for shape in FOUND_SHAPES.shapes])
+    assert "whole job" not in "\n".join(load_tables.shape_lines(alone_only))
+
+
+def test_many_and_large_are_told_beside_the_reference() -> None:
+    reference, games, large = load_tables.many(FOUND_MANY)
+    assert reference == ("reference", "1,000,000", "268", "100,000", "1", "26.8", "10.0", "500")
+    assert games == ("20,000 games", "1,000,000", "412", "62,500", "0.81", "25.8", "14.0", "500")
+    assert (large[0], large[4]) == ("events of 4 KiB", "0.83 by byte")
+    assert "300,000 events" in "\n".join(load_tables.many_lines(FOUND_MANY))
 
 
 def test_a_paper_is_filled_between_its_marks_only(tmp_path: Path) -> None:
-    names = ("rates", "freshness", "flat", "scale", "chaos", "sweep", "deployment")
+    names = ("rates", "freshness", "flat", "scale", "chaos", "sweep", "deployment", "shapes", "many")
     paper = tmp_path / "performance.md"
     paper.write_text("before\n" + "".join(f"<!-- bench:{name} -->\nold\n<!-- end -->\n" for name in names) + "after\n")
     save("full", EVERYTHING, tmp_path)
+    write(tmp_path / SHAPES, FOUND_SHAPES)
+    write(tmp_path / MANY, FOUND_MANY)
     assert report.write(paper, tmp_path) == list(names)
     text = paper.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
     assert "old" not in text
+    assert "| mixed | 412 | 62,500 | 0.81 |" in text
+    assert "| 20,000 games | 1,000,000 | 412 |" in text
     assert "With 50,000,000 events of 5,000,000 players" in text
     with pytest.raises(KeyError, match="missing"):
         report.fill(text, "missing", "")
@@ -178,5 +229,5 @@ def test_a_paper_is_filled_between_its_marks_only(tmp_path: Path) -> None:
 
 def test_the_papers_of_the_repository_have_every_place() -> None:
     text = report.PAPER.read_text()
-    for name in ("rates", "freshness", "flat", "scale", "chaos", "sweep", "deployment"):
+    for name in ("rates", "freshness", "flat", "scale", "chaos", "sweep", "deployment", "shapes", "many"):
         assert f"<!-- bench:{name} -->" in text

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import orjson
+import polars as pl
 
 from pipeline.event import Origin, load_scoring, parse_edge, parse_record, record_id
 from pipeline.operations.workload import Workload, client_bodies, record_values
@@ -59,3 +60,12 @@ def test_a_load_is_the_same_however_it_is_cut_and_another_for_another_seed() -> 
     other = Workload(10, END).events(0, 500)
     assert not set(other["event_id"]) & set(load.events(0, 500)["event_id"])
     assert orjson.loads(client_bodies(other)[0])["data"] != orjson.loads(client_bodies(load.events(0, 1))[0])["data"]
+
+
+def test_an_event_is_the_same_wherever_and_however_often_its_place_is_asked_for() -> None:
+    load = Workload(9, END)
+    places = pl.Series("index", [7, 3, 7, 10**12], dtype=pl.UInt64)
+    asked = load.at(places)
+    assert asked[0].equals(asked[2])
+    assert asked[:2].equals(load.events(7, 1).vstack(load.events(3, 1)))
+    assert asked["event_id"].n_unique() == 3
