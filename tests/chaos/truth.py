@@ -14,7 +14,7 @@ from uuid import UUID
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
 from pipeline.errors import EventError
-from pipeline.event import Event, Origin, format_timestamp, load_scoring, parse_record, record_id
+from pipeline.event import Event, Origin, format_timestamp, load_scoring, parse_record, record_id, record_time
 from pipeline.operations.verify import verify
 from tests.place import Place
 
@@ -83,8 +83,7 @@ def recount(place: Place) -> Truth:
                     continue
                 truth.records[partition] += 1
                 truth.ends[partition] = offset + 1
-                received = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=message.timestamp()[1])
-                origin = Origin(record_id(place.topic, partition, offset), received)
+                origin = Origin(record_id(place.topic, partition, offset), record_time(message.timestamp()[1]))
                 try:
                     event = parse_record(message.value(), origin, scoring)
                 except EventError:
