@@ -1,5 +1,6 @@
 """For any bytes, any time and any key of a record: decoding returns, and its fate is one and the judge's."""
 
+import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -15,7 +16,7 @@ from pipeline.batch import RECORD_COLUMNS, Records
 from pipeline.decode import Decoded, Decoder
 from pipeline.epoch import Plan, prepare, rehearsed
 from pipeline.errors import EventError
-from pipeline.event import RECORD_TIMES, Origin, load_scoring, parse_record, record_id, record_time
+from pipeline.event import RECORD_TIMES, Event, Origin, load_scoring, parse_record, record_id, record_time
 from pipeline.lag import ages
 from pipeline.layout import LayoutLane
 from pipeline.offsets import Span
@@ -63,22 +64,32 @@ def records_of(batch: Sequence[Row]) -> Records:
     return Records(pl.DataFrame(frame, schema=RECORD_COLUMNS, orient="row"))
 
 
-def verdicts(batch: Sequence[Row]) -> dict[int, str | None]:
-    """The judge's verdict by offset: None, or why not."""
-    found: dict[int, str | None] = {}
+def verdicts(batch: Sequence[Row]) -> dict[int, Event | str]:
+    """The judge's verdict by offset: the event, or why it is none."""
+    found: dict[int, Event | str] = {}
     for offset, (moment, _, value) in enumerate(batch):
         try:
-            parse_record(value, Origin(record_id(TOPIC, 0, offset), record_time(moment)), SCORING)
-            found[offset] = None
+            found[offset] = parse_record(value, Origin(record_id(TOPIC, 0, offset), record_time(moment)), SCORING)
         except EventError as error:
             found[offset] = str(error)
     return found
 
 
-def fates(decoded: Decoded) -> dict[int, str | None]:
-    found: dict[int, str | None] = dict.fromkeys(decoded.events["offset"])
-    found |= {one.offset: one.reason for one in decoded.rejected}
-    assert len(found) == len(decoded.events) + len(decoded.rejected), "one fate"
+def fates(decoded: Decoded) -> dict[int, Event | str]:
+    found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
+    assert len(found) == len(decoded.rejected)
+    for row in decoded.events.iter_rows(named=True):
+        assert row["offset"] not in found, "one fate"
+        found[row["offset"]] = Event(
+            uuid.UUID(bytes=row["event_id"]),
+            row["event_type"],
+            row["player_id"],
+            row["game_id"],
+            row["event_timestamp"],
+            row["ingested_at"],
+            row["data"].encode(),
+            row["score"],
+        )
     return found
 
 
@@ -88,13 +99,13 @@ def assert_judged(batch: Sequence[Row]) -> None:
     expected = verdicts(batch)
     assert fates(decoded) == expected
     assert {one.offset: (one.timestamp, one.key, one.value) for one in decoded.rejected} == {
-        offset: batch[offset] for offset, reason in expected.items() if reason is not None
+        offset: batch[offset] for offset, verdict in expected.items() if isinstance(verdict, str)
     }
     assert {one.code for one in decoded.rejected} <= {"invalid"}
     assert (decoded.lane_faults, decoded.faults) == ([], [])
     recount = Recount(TOPIC, SCORING, Names())
     recount.add(records)
-    assert set(recount.bad()["offset"]) == {offset for offset, reason in expected.items() if reason is not None}
+    assert set(recount.bad()["offset"]) == {offset for offset, verdict in expected.items() if isinstance(verdict, str)}
     assert len(recount.good()) + len(recount.bad()) == len(batch)
     epoch = prepare((Span(0, 0, len(batch)),), decoded, PLAN)
     assert len(rehearsed(epoch, PLAN).events) == len(decoded.events)
@@ -135,7 +146,7 @@ def test_an_event_of_a_record_without_time_is_not_before_2000_or_after_9999() ->
 def test_what_is_deep_is_judged_and_alike_from_a_deep_stack(value: bytes) -> None:
     assert_judged([(NOW, None, value), (NOW, None, encoded())])
 
-    def deeper(frames: int) -> dict[int, str | None]:
+    def deeper(frames: int) -> dict[int, Event | str]:
         return deeper(frames - 1) if frames else verdicts([(NOW, None, value)])
 
     assert deeper(300) == deeper(0)
