@@ -121,7 +121,18 @@ class Decoder:
                 rejected.append(Rejected(partition, offset, moment, key, value, found.text, "internal"))
             else:
                 accepted.append(found)
-        events.append(pl.DataFrame(accepted, schema=EVENT_SCHEMA))
+        built = attempt(_frame_of, accepted)
+        if not isinstance(built, Unforeseen):
+            events.append(built)
+            return rejected
+        for one in accepted:
+            single = attempt(_frame_of, [one])
+            if isinstance(single, Unforeseen):
+                unforeseen.append(single)
+                partition, offset, moment, key, value = records.row(one["row"])
+                rejected.append(Rejected(partition, offset, moment, key, value, single.text, "internal"))
+            else:
+                events.append(single)
         return rejected
 
     def _judged(self, row: int, partition: int, offset: int, moment: int, value: bytes | None) -> dict[str, Any]:
@@ -141,6 +152,10 @@ def _vouched(lane: Lane, records: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFr
     if len(left) + len(found) != len(records):
         raise AstrayError("a lane returned rows that it was not given, or one twice")
     return found, left
+
+
+def _frame_of(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=EVENT_SCHEMA)
 
 
 def _row(one: Event, partition: int, offset: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from pipeline.operations.migrate import migrate
 from pipeline.operations.verify import verify
 from tests.commanding import gamemetrics, told
 from tests.consuming import caught_up, consume_all, consuming
@@ -64,6 +65,27 @@ def test_dead_letters_are_listed_newest_first_and_shown_in_full(place: Place) ->
     assert (whole["topic"], whole["consumer_service"], whole["record_key"], whole["state"]) == (
         place.topic, "event-consumer", "k", "open",
     )  # fmt: skip
+
+
+def test_letters_from_before_there_were_codes_get_theirs(place: Place) -> None:
+    sentences = {
+        "player_id: required": "invalid",
+        "PostgreSQL refused the event: out of range": "refused",
+        "timestamp: no partition holds it; the ledger covers 2026-01-01 to 2026-02-01": "uncovered",
+        "timestamp: required": "invalid",
+    }
+    with place.pg() as connection:
+        connection.execute("ALTER TABLE dlq_events DROP COLUMN code")
+        connection.execute("DELETE FROM schema_migrations WHERE name = 'dead_letter_codes'")
+        for offset, sentence in enumerate(sentences):
+            connection.execute(
+                "INSERT INTO dlq_events (original_event, error_message, consumer_service, topic, partition,"
+                " record_offset, record_timestamp) VALUES ('', %s, 'event-consumer', 't', 0, %s, now())",
+                (sentence, offset),
+            )
+        assert [name.partition("_")[2] for name in migrate(place.settings).applied] == ["dead_letter_codes"]
+        found = connection.execute("SELECT error_message, code FROM dlq_events").fetchall()
+    assert dict(found) == sentences
 
 
 def test_redriven_twice_a_mended_record_counts_once(place: Place, tmp_path: Path) -> None:

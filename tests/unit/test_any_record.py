@@ -210,6 +210,18 @@ def test_a_fault_of_the_judge_costs_that_record(monkeypatch: pytest.MonkeyPatch)
     assert recount.bad()["offset"].to_list() == [17]
 
 
+def test_an_event_that_fits_no_column_costs_that_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    def score_of(_type: str, data: dict[str, int], _scoring: object) -> int:
+        return 2**63 if data["score"] == 7 else data["score"]
+
+    batch: list[Row] = [(NOW, b"k%d" % n, encoded(event_id=None, data={"score": n})) for n in range(20)]
+    monkeypatch.setattr(event, "score_of", score_of)
+    decoded = Decoder(TOPIC, SCORING).decode(records_of(batch))
+    assert [(one.offset, one.key, one.value, one.code) for one in decoded.rejected] == [(7, *batch[7][1:], "internal")]
+    assert decoded.events.sort("offset")["score"].to_list() == [n for n in range(20) if n != 7]
+    assert [(fault.stage, fault.records) for fault in decoded.faults] == [("judge", 1)]
+
+
 def test_columns_that_cannot_be_made_are_the_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     def columns_of(*_: object) -> pl.DataFrame:
         raise OverflowError("a time")
