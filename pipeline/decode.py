@@ -24,7 +24,7 @@ from pipeline.errors import EventError
 from pipeline.event import Event, Origin, Scoring
 from pipeline.frame import EVENT_SCHEMA, text_or_null
 from pipeline.layout import LayoutLane
-from pipeline.narrowing import Fault, Unforeseen, attempt, tally
+from pipeline.narrowing import Fault, Tally, Unforeseen, attempt
 from pipeline.rejected import Rejected
 from pipeline.typed import TypedLane
 
@@ -77,7 +77,7 @@ class Decoder:
     def decode(self, records: Records) -> Decoded:
         """Decode and judge every record; none is lost and none spoils another."""
         events, rejected = [pl.DataFrame(schema=EVENT_SCHEMA)], list[Rejected]()
-        of_lanes, of_judge = list[Fault](), list[Unforeseen]()
+        of_lanes, of_judge = list[Fault](), Tally()
         for start in range(0, len(records), _SLICE):
             part = records.frame[start : start + _SLICE]
             columns = attempt(columns_of, part, start)
@@ -89,7 +89,7 @@ class Decoder:
             if len(rows):
                 rejected += self._judge(records.frame, rows, events, of_judge)
         own = records.frame.select("timestamp", "key", "value")
-        return Decoded(pl.concat(events), rejected, own, of_lanes, tally("judge", of_judge))
+        return Decoded(pl.concat(events), rejected, own, of_lanes, of_judge.faults("judge"))
 
     def _through_lanes(self, left: pl.DataFrame, events: list[pl.DataFrame], faults: list[Fault]) -> pl.DataFrame:
         """Add the events that the lanes find; return what they leave to the judge."""
@@ -104,9 +104,7 @@ class Decoder:
                 break
         return left
 
-    def _judge(
-        self, records: pl.DataFrame, rows: pl.Series, events: list[pl.DataFrame], unforeseen: list[Unforeseen]
-    ) -> list[Rejected]:
+    def _judge(self, records: pl.DataFrame, rows: pl.Series, events: list[pl.DataFrame], met: Tally) -> list[Rejected]:
         """Judge single records in full, adding the events; `rows` are their places in `records`."""
         accepted: list[dict[str, Any]] = []
         rejected: list[Rejected] = []
@@ -117,7 +115,7 @@ class Decoder:
                 rejected.append(Rejected(partition, offset, moment, key, value, str(error), "invalid"))
                 continue
             if isinstance(found, Unforeseen):
-                unforeseen.append(found)
+                met.add(found)
                 rejected.append(Rejected(partition, offset, moment, key, value, found.text, "internal"))
             else:
                 accepted.append(found)
@@ -128,7 +126,7 @@ class Decoder:
         for one in accepted:
             single = attempt(_frame_of, [one])
             if isinstance(single, Unforeseen):
-                unforeseen.append(single)
+                met.add(single)
                 partition, offset, moment, key, value = records.row(one["row"])
                 rejected.append(Rejected(partition, offset, moment, key, value, single.text, "internal"))
             else:

@@ -127,7 +127,7 @@ def reject(events: pl.DataFrame, records: pl.DataFrame, reason: str, code: Code)
 
 def internal(found: Narrowed[T], records: pl.DataFrame) -> list[Rejected]:
     """Turn the culprits of a narrowing into rejections."""
-    return [one for event, met in found.culprits for one in reject(event, records, met.text, "internal")]
+    return [one for event, text in found.culprits for one in reject(event, records, text, "internal")]
 
 
 def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:

@@ -5,7 +5,8 @@ epoch to read again, a halt) is never a fault, nor is what ends the process. Eve
 foresaw must cost that record and not the pipeline.
 """
 
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, ParamSpec, TypeVar
 
@@ -49,23 +50,41 @@ class Fault:
     records: int
 
 
+class Tally:
+    """Counts unforeseen errors by kind and keeps the first of each: one holds all that its stack held."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, Unforeseen] = {}
+        self._records: Counter[str] = Counter()
+
+    def add(self, found: Unforeseen) -> None:
+        """Count one record's."""
+        self._first.setdefault(found.kind, found)
+        self._records[found.kind] += 1
+
+    def faults(self, stage: str) -> list[Fault]:
+        """Return what was counted."""
+        return [Fault(stage, first, self._records[kind]) for kind, first in self._first.items()]
+
+
 @dataclass(frozen=True, slots=True)
 class Narrowed(Generic[T]):
-    """The rows that work can be done on, what came of it, and the others: one row each, with what it raised.
+    """The rows that work can be done on, what came of it, and the others: one row each, with the text of its error.
 
     `first` is what the whole set raised, None where it raised nothing.
     """
 
     kept: pl.DataFrame
     result: T
-    culprits: list[tuple[pl.DataFrame, Unforeseen]]
+    culprits: list[tuple[pl.DataFrame, str]]
+    met: Tally
     first: Unforeseen | None = None
 
     def faults(self, stage: str) -> list[Fault]:
         """Return what was raised, to be reported; a fault that did not come again is told, too."""
         if self.first is None:
             return []
-        return tally(stage, (found for _, found in self.culprits)) or [Fault(stage, self.first, 0)]
+        return self.met.faults(stage) or [Fault(stage, self.first, 0)]
 
 
 Enough = Callable[[int, int], bool]
@@ -86,15 +105,6 @@ def attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Unfo
         return Unforeseen(error)
 
 
-def tally(stage: str, found: Iterable[Unforeseen]) -> list[Fault]:
-    """Count errors by kind."""
-    counted: dict[str, Fault] = {}
-    for one in found:
-        known = counted.get(one.kind)
-        counted[one.kind] = Fault(stage, known.first if known else one, known.records + 1 if known else 1)
-    return list(counted.values())
-
-
 def narrow(rows: pl.DataFrame, by: str, work: Callable[[pl.DataFrame], T], too_many: Enough) -> Narrowed[T]:
     """Do work on rows, without those on which it raises what nobody foresaw.
 
@@ -105,7 +115,7 @@ def narrow(rows: pl.DataFrame, by: str, work: Callable[[pl.DataFrame], T], too_m
     """
     whole = attempt(work, rows)
     if not isinstance(whole, Unforeseen):
-        return Narrowed(rows, whole, [])
+        return Narrowed(rows, whole, [], Tally())
     search = _Search(work, too_many)
     none = rows.clear()
     if isinstance(attempt(work, none), Unforeseen):
@@ -115,7 +125,7 @@ def narrow(rows: pl.DataFrame, by: str, work: Callable[[pl.DataFrame], T], too_m
     if isinstance(result, Unforeseen):
         kept = search.together(none, kept, 0)
         result = work(kept)
-    return Narrowed(kept, result, search.culprits, whole)
+    return Narrowed(kept, result, search.culprits, search.met, whole)
 
 
 class _Search(Generic[T]):
@@ -124,7 +134,8 @@ class _Search(Generic[T]):
     def __init__(self, work: Callable[[pl.DataFrame], T], too_many: Enough) -> None:
         self._work = work
         self._too_many = too_many
-        self.culprits: list[tuple[pl.DataFrame, Unforeseen]] = []
+        self.culprits: list[tuple[pl.DataFrame, str]] = []
+        self.met = Tally()
 
     def alone(self, rows: pl.DataFrame, found: Unforeseen, before: int) -> pl.DataFrame:
         """Keep the rows that raise nothing for themselves, of rows that raised `found`; `before` were looked at."""
@@ -149,7 +160,8 @@ class _Search(Generic[T]):
         return self.together(self.together(beside, rows[:middle], before), rows[middle:], before + middle)
 
     def _set_aside(self, row: pl.DataFrame, found: Unforeseen, seen: int) -> pl.DataFrame:
-        self.culprits.append((row, found))
+        self.culprits.append((row, found.text))
+        self.met.add(found)
         if self._too_many(len(self.culprits), seen):
             raise HaltError(
                 f"{len(self.culprits)} of the first {seen} events of an epoch meet a fault of the consumer; the last: "
