@@ -109,7 +109,7 @@ def test_lanes_that_raise_cost_no_record(fault: Fault, place: Place, monkeypatch
     before = counted("lane_faults_total")
     fault(monkeypatch)
     consume_all(place, **IN_PROCESS)
-    assert counted("lane_faults_total") >= before + 2
+    assert counted("lane_faults_total") > before
     assert letters(place, "internal") == []
     assert_exact(place)
 
