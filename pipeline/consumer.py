@@ -24,6 +24,7 @@ from pipeline.decode import Decoder
 from pipeline.epoch import Epoch, plan_for, prepare
 from pipeline.errors import FencedError, HaltError, PipelineError, UnavailableError
 from pipeline.event import load_scoring
+from pipeline.faults import FaultReport
 from pipeline.flight import Flights, Stages
 from pipeline.health import ConsumerHealth
 from pipeline.kafka import topic_id
@@ -67,6 +68,7 @@ class EventConsumer:
         group_id = settings.kafka_group_id or role.group_id
         self._plan = plan_for(role, settings)
         self._decoder = Decoder(settings.kafka_topic, load_scoring(settings.scoring_file))
+        self._report = FaultReport()
         self._registry = Registry(settings, role, group_id)
         self._postgres = PostgresSink(settings, self._plan, group_id)
         self._redis = RedisSink(settings, group_id)
@@ -176,7 +178,11 @@ class EventConsumer:
 
     def _prepare(self, spans: Spans, records: Records) -> Epoch:
         metrics.epoch_events.observe(len(records))
-        return prepare(spans, self._decoder.decode(records), self._plan)
+        decoded = self._decoder.decode(records)
+        self._report.of_lanes(decoded.lane_faults)
+        epoch = prepare(spans, decoded, self._plan)
+        self._report.of_records(epoch.faults)
+        return epoch
 
     def _write(self, epoch: Epoch) -> Written:
         if monotonic() - self._maintained_at > _MAINTAIN_SECONDS:

@@ -23,3 +23,11 @@ lag_seconds = Gauge("pipeline_lag_seconds", "Age of the newest record in both si
 outbox_rows = Gauge("pipeline_outbox_rows", "Calls that Redis has not been seen to have applied yet")
 partition_days = Gauge("pipeline_partition_days_left", "Days ahead for which the ledger has partitions", ["ledger"])
 refused_keys = Counter("pipeline_redis_refused_keys_total", "Redis keys of a wrong type that were refilled")
+lane_faults = Counter("pipeline_lane_faults_total", "Slices of records that a fast lane could not read", ["lane"])
+internal_faults = Counter(
+    "pipeline_internal_faults_total", "Records dead-lettered for a fault of the pipeline's own", ["stage"]
+)
+for _lane in ("columns", "layout", "typed"):
+    lane_faults.labels(_lane)
+for _stage in ("judge", "prepare", "write"):  # there from the start, or the first one would be no increase
+    internal_faults.labels(_stage)

@@ -2,35 +2,44 @@
 
 What the sinks add up is encoded here, before a transaction is open, from the guess that every event is new. The guess
 is nearly always right; where it is not, the sink prepares the remaining events again with the same function.
+
+An event on which any of this raises is set aside (`pipeline.narrowing`), and the others go on.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeVar
 
 import polars as pl
 
 from pipeline.aggregate import Chunk, Expiry, aggregate, chunk, per_day, per_player
 from pipeline.config import Settings
-from pipeline.decode import Decoded, Rejected
+from pipeline.decode import Decoded
 from pipeline.frame import encode_copy, sort_by_identity
+from pipeline.narrowing import Fault, Narrowed, narrow
 from pipeline.offsets import Spans
+from pipeline.rejected import BadRatio, Code, Rejected
 from pipeline.roles import Role
+
+T = TypeVar("T")
 
 _DAY: Final = pl.col("event_timestamp").dt.date()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What shapes an epoch's effects: the role's projections, and how long dated boards live in Redis."""
+    """What shapes an epoch's effects: the role's projections, how long dated boards live, when to halt."""
 
     role: Role
     expiry: Expiry
+    bad_ratio: BadRatio
 
 
 def plan_for(role: Role, settings: Settings) -> Plan:
     """Make the plan of a role as it is set up."""
-    return Plan(role, Expiry(settings.board_daily_days, settings.board_weekly_days))
+    expiry = Expiry(settings.board_daily_days, settings.board_weekly_days)
+    return Plan(role, expiry, BadRatio(settings.dlq_halt_ratio, settings.dlq_halt_count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +55,16 @@ class Effects:
 class Epoch:
     """Spans of positions, the events in them (columns of EVENT_SCHEMA, sorted by identity), the rest rejected.
 
-    `values` (Binary) are the records' own, which the events' `row` counts. `effects` are those of exactly these events,
-    or None when they are yet to be prepared.
+    `records` (timestamp, key, value) are all of them, which the events' `row` counts. `effects` are those of exactly
+    these events, or None when they are yet to be prepared. `faults` are what the records rejected as `internal` met.
     """
 
     spans: Spans
     events: pl.DataFrame
     rejected: list[Rejected]
-    values: pl.Series
+    records: pl.DataFrame
     effects: Effects | None
+    faults: list[Fault]
 
     def without(self, marks: dict[int, int]) -> "Epoch":
         """Drop what lies below the watermark of its partition; the same object where nothing does."""
@@ -76,9 +86,48 @@ class Epoch:
 
 
 def prepare(spans: Spans, decoded: Decoded, plan: Plan) -> Epoch:
-    """Sort, aggregate and encode decoded records."""
-    events = sort_by_identity(decoded.events)
-    return Epoch(spans, events, decoded.rejected, decoded.values, effects_of(events, plan))
+    """Sort, aggregate and encode decoded records. Raises HaltError where most of them meet a fault of ours."""
+
+    def work(events: pl.DataFrame) -> tuple[pl.DataFrame, Effects]:
+        ordered = sort_by_identity(events)
+        return ordered, effects_of(ordered, plan)
+
+    found = narrow(decoded.events, "row", work, plan.bad_ratio.exceeded)
+    rejected = decoded.rejected + internal(found, decoded.records)
+    return Epoch(
+        spans, found.result[0], rejected, decoded.records, found.result[1], decoded.faults + found.faults("prepare")
+    )
+
+
+def rehearsed(epoch: Epoch, plan: Plan) -> Epoch:
+    """Do all that is done to events while they are written, and nothing else: those on which it raises are rejected.
+
+    Raises HaltError where most of them do. `faults` are those of this time only.
+    """
+
+    def work(events: pl.DataFrame) -> pl.DataFrame:
+        ordered = sort_by_identity(events)
+        effects_of(ordered, plan)
+        deque(encode_ledger(ordered, plan.role), maxlen=0)
+        return ordered
+
+    found = narrow(epoch.events, "row", work, plan.bad_ratio.exceeded)
+    rejected = epoch.rejected + internal(found, epoch.records)
+    return replace(epoch, events=found.result, rejected=rejected, effects=None, faults=found.faults("write"))
+
+
+def reject(events: pl.DataFrame, records: pl.DataFrame, reason: str, code: Code) -> list[Rejected]:
+    """Turn events (columns of EVENT_SCHEMA) into rejections; `records` are the epoch's, which their `row` counts."""
+    columns = events.select("partition", "offset").hstack(records[events["row"]].select("timestamp", "key", "value"))
+    return [
+        Rejected(partition, offset, moment, key, value, reason, code)
+        for partition, offset, moment, key, value in columns.iter_rows()
+    ]
+
+
+def internal(found: Narrowed[T], records: pl.DataFrame) -> list[Rejected]:
+    """Turn the culprits of a narrowing into rejections."""
+    return [one for event, text in found.culprits for one in reject(event, records, text, "internal")]
 
 
 def effects_of(events: pl.DataFrame, plan: Plan) -> Effects:

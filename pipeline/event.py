@@ -28,6 +28,17 @@ MAX_SCALE: Final = 16_383
 """Digits behind the point of a number, its exponent counted: what PostgreSQL's numeric, and so jsonb, can hold."""
 EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC)
 MAX_AHEAD: Final = timedelta(hours=24)
+LATEST: Final = datetime(9999, 12, 30, tzinfo=UTC)
+"""The last time of a record: a day on is still a time that every part of the pipeline can hold."""
+
+_UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+RECORD_TIMES: Final = range((EARLIEST - _UNIX) // _MILLISECOND, (LATEST - _UNIX) // _MILLISECOND + 1)
+"""The times of records that are times, in milliseconds since 1970. Kafka takes any 64 bits: -1 for none, seconds or
+microseconds by mistake; as dates such numbers raise, or wrap around."""
+
+_MAX_OPEN: Final = 500
+"""How deep the bytes of an event may go: beyond it decoders run out of stack, sooner or later by who calls them."""
 
 EVENT_TYPE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
 ID_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,255}$"
@@ -42,6 +53,7 @@ _event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
 _identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
 _uuid = re.compile(UUID_PATTERN.replace("$", r"\Z"))
 _fine_number = re.compile(rb"[eE]-[0-9]{4}|\.[0-9]{%d}" % (MAX_SCALE - 999))
+_brackets = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _timestamp = re.compile(TIMESTAMP_PATTERN.replace("$", r"\Z"), re.ASCII)
 
 
@@ -76,10 +88,13 @@ class Origin:
 
     `event_id` is used only when the event has none. `received_at` is the event's time when it has none, and the
     moment against which a time is judged too far ahead, so that a replay of the topic judges as the first pass did.
+    It is None for a record whose own time is none (`record_time`): an event of such a record needs a time of its own,
+    and may lie ahead as far as LATEST, for there is nothing to judge that by which a replay would find again. Whether
+    a day is too far ahead is then asked of the ledger, which has no partition for it.
     """
 
     event_id: uuid.UUID
-    received_at: datetime
+    received_at: datetime | None
 
 
 class _Fields(msgspec.Struct):
@@ -143,7 +158,7 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
     player_id = _matching(loaded, "player_id", _identifier, "1-255 characters, no control characters")
     game_id = _matching(loaded, "game_id", _identifier, "1-255 characters, no control characters")
     timestamp = _time(loaded, "timestamp", origin.received_at)
-    if not EARLIEST <= timestamp <= origin.received_at + MAX_AHEAD:
+    if not EARLIEST <= timestamp <= (origin.received_at + MAX_AHEAD if origin.received_at else LATEST):
         raise EventError("timestamp", f"{format_timestamp(timestamp)} is not between 2000 and 24 hours from now")
     event_id = origin.event_id
     if "event_id" in loaded:
@@ -156,7 +171,7 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
     if not isinstance(data, dict):
         raise EventError("data", f"must be an object, not {_kind(data)}")
     _check_tree(data, depth=2)
-    text = bytes(_cut_data(raw).data)
+    text = _raw_data(raw)
     if may_be_too_fine(text):
         _check_scales(text)
     return Event(
@@ -165,7 +180,7 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
         player_id=player_id,
         game_id=game_id,
         timestamp=timestamp,
-        ingested_at=_time(loaded, "ingested_at", origin.received_at),
+        ingested_at=_time(loaded, "ingested_at", origin.received_at or timestamp),
         data=text,
         score=score_of(event_type, data, scoring),
     )
@@ -185,6 +200,11 @@ def score_of(event_type: str, data: Mapping[str, Any], scoring: Scoring) -> int 
     if abs(score) > MAX_SCORE:
         raise EventError(path, f"{score} is beyond +-2^53")
     return score
+
+
+def record_time(milliseconds: int) -> datetime | None:
+    """Turn a Kafka record's own time into one, or None where it is none (RECORD_TIMES)."""
+    return _UNIX + milliseconds * _MILLISECOND if milliseconds in RECORD_TIMES else None
 
 
 def record_id(topic: str, partition: int, offset: int) -> uuid.UUID:
@@ -237,8 +257,10 @@ def _matching(loaded: dict[str, Any], field: str, pattern: re.Pattern[str], rule
     return value
 
 
-def _time(loaded: dict[str, Any], field: str, missing: datetime) -> datetime:
+def _time(loaded: dict[str, Any], field: str, missing: datetime | None) -> datetime:
     if field not in loaded:
+        if missing is None:
+            raise EventError(field, "required, for the record's own time is out of range")
         return missing
     value = loaded[field]
     if not isinstance(value, str):
@@ -247,6 +269,28 @@ def _time(loaded: dict[str, Any], field: str, missing: datetime) -> datetime:
         return parse_timestamp(value)
     except (ValueError, OverflowError):
         raise EventError(field, "must be an RFC 3339 time with offset, such as 2026-01-15T10:30:00Z") from None
+
+
+def _raw_data(raw: bytes) -> bytes:
+    """Cut `data` out of an event's bytes. Raises EventError for one so deep that this would exhaust the stack.
+
+    What the loaded object shows is checked by `_check_tree`; this is of unknown fields, and of all but the last of
+    equal keys, which are passed over. Judged by the bytes alone, or the verdict would depend on the caller's stack.
+    """
+    if raw.count(b"[") + raw.count(b"{") > _MAX_OPEN and _depth(raw) > _MAX_OPEN:
+        raise EventError("", f"nested deeper than {_MAX_OPEN}")
+    return bytes(_cut_data(raw).data)
+
+
+def _depth(raw: bytes) -> int:
+    deepest = depth = 0
+    for token in _brackets.finditer(raw):
+        if token[0] in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in b"]}":
+            depth -= 1
+    return deepest
 
 
 def _check_tree(data: dict[str, Any], depth: int) -> None:

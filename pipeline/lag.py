@@ -14,6 +14,7 @@ import polars as pl
 
 from pipeline import consumer_metrics as metrics
 from pipeline.batch import Records
+from pipeline.event import RECORD_TIMES
 from pipeline.offsets import Spans
 
 MEASURE_SECONDS: Final = 2.0
@@ -24,9 +25,12 @@ Ends = Callable[[Iterable[int]], Mapping[int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """The oldest record of an epoch, and the newest of each of its partitions, in milliseconds since 1970."""
+    """The oldest record of an epoch, and the newest of each of its partitions, in milliseconds since 1970.
 
-    oldest: int
+    Of the records whose time is one (`event.RECORD_TIMES`); there may be none.
+    """
+
+    oldest: int | None
     newest: Mapping[int, int]
 
 
@@ -60,7 +64,7 @@ class LagMeter:
         """Note that both sinks have an epoch."""
         self.start({span.partition: span.stop for span in spans if span.partition in self._written})
         noted = self._under_way.pop(spans, None)
-        if noted is not None:
+        if noted is not None and noted.oldest is not None:
             metrics.freshness.observe(max(0.0, time.time() - noted.oldest / 1000))
             self._newest.update(noted.newest)
 
@@ -83,8 +87,10 @@ class LagMeter:
 def ages(records: Records) -> Ages:
     """Find the oldest time, and the newest of each partition: its last record's, which is near the end."""
     moment = pl.col("timestamp")
-    found = records.frame.group_by("partition").agg(oldest=moment.min(), newest=moment.last()).rows()
-    return Ages(min(oldest for _, oldest, _ in found), {partition: newest for partition, _, newest in found})
+    timed = records.frame.filter(moment.is_between(RECORD_TIMES[0], RECORD_TIMES[-1]))
+    found = timed.group_by("partition").agg(oldest=moment.min(), newest=moment.last()).rows()
+    oldest = min((oldest for _, oldest, _ in found), default=None)
+    return Ages(oldest, {partition: newest for partition, _, newest in found})
 
 
 def _forget(partition: int) -> None:

@@ -3,7 +3,8 @@
 A redriven record is a new record of the topic, judged like any other: mended meanwhile (a rule, the scoring table, a
 partition for its day), it counts; still bad, it comes back as a new row. It keeps the identity it had: where it
 carried no event_id or no timestamp, it is given those of its first place in the topic, so that sending it twice, or
-again after only some of several were acknowledged, is one event.
+again after only some of several were acknowledged, is one event. Where that place has no time either (a record's own
+may be any number), it is the time at which the first service met it.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,13 +20,16 @@ from psycopg.rows import class_row
 
 from pipeline.config import Settings
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.event import format_timestamp, record_id
+from pipeline.event import EARLIEST, LATEST, format_timestamp, record_id
 from pipeline.kafka import client_config, translate
+from pipeline.rejected import Code
 from pipeline.sinks.connection import connect, translated
 
 _COLUMNS: Final = sql.SQL(
-    "id, created_at, consumer_service, error_message, topic, partition, record_offset, record_timestamp, record_key,"
-    " record_value, original_event, redriven_at, dropped_at"
+    "id, created_at, consumer_service, code, error_message, topic, partition, record_offset, record_timestamp,"
+    " record_key, record_value, original_event, redriven_at, dropped_at, (SELECT min(same.created_at)"
+    " FROM dlq_events AS same WHERE (same.topic, same.partition, same.record_offset, same.record_timestamp)"
+    " = (dlq_events.topic, dlq_events.partition, dlq_events.record_offset, dlq_events.record_timestamp)) AS first_met"
 )
 _PAGE: Final = 1_000
 _FLUSH_SECONDS: Final = 60.0
@@ -37,11 +41,12 @@ class UnknownLetterError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One row of dlq_events."""
+    """One row of dlq_events; `first_met` is when the first service wrote one for the same record."""
 
     id: int
     created_at: datetime
     consumer_service: str
+    code: str
     error_message: str
     topic: str
     partition: int
@@ -52,6 +57,7 @@ class Letter:
     original_event: str
     redriven_at: datetime | None
     dropped_at: datetime | None
+    first_met: datetime
 
     @property
     def state(self) -> str:
@@ -63,12 +69,13 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which dead letters: of a service, with a text in the reason, made since a time; those still open, or all."""
+    """Which dead letters: of a service, a code, with a text in the reason, made since a time; those open, or all."""
 
     service: str | None = None
     reason_contains: str | None = None
     since: datetime | None = None
     only_open: bool = False
+    code: Code | None = None
 
 
 class DeadLetters:
@@ -206,7 +213,9 @@ def mended(letter: Letter) -> tuple[bytes | None, list[tuple[str, str | bytes | 
     if "event_id" not in loaded:
         added["event_id"] = str(record_id(letter.topic, letter.partition, letter.record_offset))
     if "timestamp" not in loaded:
-        added["timestamp"] = format_timestamp(letter.record_timestamp.astimezone(UTC))
+        own = letter.record_timestamp
+        moment = own if EARLIEST <= own <= LATEST else letter.first_met
+        added["timestamp"] = format_timestamp(moment.astimezone(UTC))
     if added:
         body = value.rstrip()[:-1]  # an object ends with its brace
         value = body + (b"," if loaded else b"") + orjson.dumps(added)[1:]
@@ -231,6 +240,8 @@ def _where(wanted: Wanted, *, only_open: bool = False) -> sql.Composable:
         parts.append(sql.SQL("consumer_service = {}").format(sql.Literal(wanted.service)))
     if wanted.reason_contains is not None:
         parts.append(sql.SQL("strpos(error_message, {}) > 0").format(sql.Literal(wanted.reason_contains)))
+    if wanted.code is not None:
+        parts.append(sql.SQL("code = {}").format(sql.Literal(wanted.code)))
     if wanted.since is not None:
         parts.append(sql.SQL("created_at >= {}").format(sql.Literal(wanted.since)))
     return sql.SQL(" AND ").join(parts)

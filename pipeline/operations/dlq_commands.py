@@ -11,6 +11,7 @@ import typer
 
 from pipeline.operations.dlq import Letter, Wanted, open_letters
 from pipeline.operations.settings import operator_settings
+from pipeline.rejected import Code
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that were no events.")
 
@@ -20,6 +21,10 @@ Service = Annotated[
     str | None, typer.Option(help="Only those of this consumer, such as event-consumer-logger.", show_default=False)
 ]
 Reason = Annotated[str | None, typer.Option(help="Only those whose reason has this text in it.", show_default=False)]
+CodeOption = Annotated[
+    Code | None,
+    typer.Option("--code", help="Only those of this code; `internal` is a fault of ours.", show_default=False),
+]
 Since = Annotated[
     str | None,
     typer.Option(help="Only newer ones: 30m, 2h, 7d, or a time such as 2026-01-15T10:30:00Z.", show_default=False),
@@ -34,6 +39,7 @@ _REASON_WIDTH: Final = 100
 def list_(  # noqa: PLR0913 - the options of a command
     *,
     service: Service = None,
+    code: CodeOption = None,
     reason_contains: Reason = None,
     since: Since = None,
     only_open: Annotated[bool, typer.Option("--open", help="Leave out those redriven or dropped.")] = False,
@@ -41,7 +47,7 @@ def list_(  # noqa: PLR0913 - the options of a command
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest first."""
-    wanted = Wanted(service, reason_contains, _moment(since), only_open)
+    wanted = Wanted(service, reason_contains, _moment(since), only_open, code)
     with open_letters(operator_settings()) as letters:
         total, shown = letters.count(wanted), letters.newest(wanted, limit)
     if as_json:
@@ -50,7 +56,8 @@ def list_(  # noqa: PLR0913 - the options of a command
     for letter in shown:
         place = f"{letter.partition}/{letter.record_offset}"
         reason = _printable(letter.error_message)[:_REASON_WIDTH]
-        typer.echo(f"{letter.id:>8}  {letter.created_at:%Y-%m-%d %H:%M:%S}  {place:>12}  {letter.state:<8}  {reason}")
+        when = f"{letter.created_at:%Y-%m-%d %H:%M:%S}"
+        typer.echo(f"{letter.id:>8}  {when}  {place:>12}  {letter.state:<8}  {letter.code:<9}  {reason}")
     typer.echo(f"{len(shown)} of {total} dead letters" if total else "No dead letters.")
 
 
@@ -72,6 +79,7 @@ def redrive(  # noqa: PLR0913 - the options of a command
     *,
     everything: Annotated[bool, typer.Option("--all", help="All that are neither redriven nor dropped.")] = False,
     service: Service = None,
+    code: CodeOption = None,
     reason_contains: Reason = None,
     since: Since = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")] = None,
@@ -87,7 +95,7 @@ def redrive(  # noqa: PLR0913 - the options of a command
         if ids:
             sent = letters.redrive(ids[:limit])
         else:
-            sent = letters.redrive_open(Wanted(service, reason_contains, _moment(since)), limit)
+            sent = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit)
     typer.echo(json.dumps({"redriven": sent}) if as_json else f"{sent} records sent to the topic again.")
 
 

@@ -56,6 +56,7 @@ class GroupCheck:
         good, bad = within(self.source.good, self.group.marks), within(self.source.bad, self.group.marks)
         dead = within(self.stored.dead_letters(topic, self.group.role), self._recounted_marks())
         self._dead_letters(good, bad, dead)
+        self._unmended(topic)
         expected = admissible(good.join(dead, on=PLACE, how="anti"))
         self._account(len_by_partition(good), len_by_partition(bad), len_by_partition(dead), expected)
         ledger = self.stored.ledger(self.group.role)
@@ -101,6 +102,12 @@ class GroupCheck:
         for row in dead.join(records, on=PLACE, how="anti").iter_rows(named=True):
             self._differ("dead letter", _place(row), None, "a row in dlq_events, but the topic has no such record")
         self.report.compare("dead letters", len(bad))
+
+    def _unmended(self, topic: str) -> None:
+        """Name the records that a fault of ours met: none is counted, until it is redriven or given up."""
+        for partition, offset, number, reason in self.stored.unmended(topic, self.group.role):
+            place = f"{self.group.id} partition {partition} offset {offset}"
+            self._differ("internal dead letter", place, "counted", f"dead letter {number}: {reason}")
 
     def _account(self, good: dict[int, int], bad: dict[int, int], dead: dict[int, int], expected: Admissible) -> None:
         """Per partition: records = admitted + duplicates + dead_lettered, each as recounted."""

@@ -13,7 +13,8 @@ import polars as pl
 
 from pipeline.batch import Records
 from pipeline.errors import EventError
-from pipeline.event import Event, Origin, Scoring, format_timestamp, parse_record, record_id
+from pipeline.event import Event, Origin, Scoring, format_timestamp, parse_record, record_id, record_time
+from pipeline.narrowing import Unforeseen, attempt
 from pipeline.operations.fingerprint import fingerprint
 from pipeline.operations.groups import Mark
 
@@ -91,16 +92,23 @@ class Recount:
         rows = []
         for partition, offset, moment, _, value in records.frame.iter_rows():
             try:
-                event = parse_record(value, Origin(_NO_ID, EPOCH + timedelta(milliseconds=moment)), self.scoring)
+                found = attempt(self._judged, partition, offset, moment, value)
             except EventError:
+                found = None
+            if found is None or isinstance(found, Unforeseen):  # what the judge raises, it raised in the consumer
                 self._bad.append((partition, offset))
-                continue
-            event_id = event.event_id
-            if event_id is _NO_ID:  # rare, and hashing an id for every record would be a sixth of all the work
-                event_id = record_id(self.topic, partition, offset)
-            rows.append((partition, offset, *self._numbers(event, event_id)))
+            else:
+                rows.append(found)
         if rows:
             self._good.append(pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row"))
+
+    def _judged(self, partition: int, offset: int, moment: int, value: bytes | None) -> tuple[int | None, ...]:
+        """Return the row of RECORD_SCHEMA of one record. Raises EventError."""
+        event = parse_record(value, Origin(_NO_ID, record_time(moment)), self.scoring)
+        event_id = event.event_id
+        if event_id is _NO_ID:  # rare, and hashing an id for every record would be a sixth of all the work
+            event_id = record_id(self.topic, partition, offset)
+        return (partition, offset, *self._numbers(event, event_id))
 
     def _numbers(self, event: Event, event_id: uuid.UUID) -> tuple[int | None, ...]:
         code = self.names.code

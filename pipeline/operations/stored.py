@@ -63,6 +63,15 @@ class Stored:
         ).fetchall()
         return pl.DataFrame(rows, schema=PLACE_SCHEMA, orient="row")
 
+    def unmended(self, topic: str, role: Role) -> list[tuple[int, int, int, str]]:
+        """Return partition, offset, id and reason of records that a fault of ours met, neither redriven nor dropped."""
+        return self._connection.execute(
+            "SELECT partition, record_offset, id, error_message FROM dlq_events WHERE topic = %s"
+            " AND consumer_service = %s AND code = 'internal' AND redriven_at IS NULL AND dropped_at IS NULL"
+            " ORDER BY id",
+            (topic, role.service),
+        ).fetchall()
+
     def ledger_start(self, role: Role) -> int:
         """Return where the oldest partition of the role's ledger begins, in microseconds since 1970."""
         row = self._connection.execute(

@@ -13,10 +13,10 @@ import polars as pl
 import psycopg
 from psycopg import errors, sql
 
-from pipeline.decode import Rejected
-from pipeline.epoch import Epoch, encode_ledger
+from pipeline.epoch import Epoch, encode_ledger, reject
 from pipeline.errors import UnavailableError
 from pipeline.frame import IDENTITY, encode_copy
+from pipeline.rejected import Rejected
 from pipeline.roles import Role
 from pipeline.sinks.connection import copy_in
 
@@ -60,14 +60,14 @@ class Admission:
 
     def admit(self, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
         """Copy the epoch's new events into the ledger, within the caller's transaction."""
-        inside, refused = self._within_days(epoch.events, epoch.values)
+        inside, refused = self._within_days(epoch.events, epoch.records)
         if not len(inside):
             return Admitted(inside, refused)
-        admitted = self._attempt(connection, inside, epoch.values)
+        admitted = self._attempt(connection, inside, epoch.records)
         self._expect_duplicates = len(admitted.events) + len(admitted.refused) < len(inside)
         return Admitted(admitted.events, refused + admitted.refused)
 
-    def _within_days(self, events: pl.DataFrame, values: pl.Series) -> tuple[pl.DataFrame, list[Rejected]]:
+    def _within_days(self, events: pl.DataFrame, records: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejected]]:
         """Set aside events of days that have no partition: dropped by retention, or further ahead than is made."""
         if self._from is None or self._until is None:
             return events, []
@@ -76,9 +76,9 @@ class Admission:
         if not len(outside):
             return events, []
         reason = f"timestamp: no partition holds it; the ledger covers {self._from:%Y-%m-%d} to {self._until:%Y-%m-%d}"
-        return events.filter(inside), reject(outside, values, reason)
+        return events.filter(inside), reject(outside, records, reason, "uncovered")
 
-    def _attempt(self, connection: psycopg.Connection, events: pl.DataFrame, values: pl.Series) -> Admitted:
+    def _attempt(self, connection: psycopg.Connection, events: pl.DataFrame, records: pl.DataFrame) -> Admitted:
         """Copy, dropping known identities when the key refuses and halving when a row is refused."""
         remaining = self._drop_known(connection, events) if self._expect_duplicates else events
         for _ in range(_MAX_ATTEMPTS):
@@ -89,7 +89,7 @@ class Admission:
             except errors.UniqueViolation:
                 remaining = self._drop_known(connection, remaining)
             except (psycopg.DataError, psycopg.IntegrityError) as error:
-                return self._halve(connection, remaining, values, error)
+                return self._halve(connection, remaining, records, error)
             else:
                 return Admitted(remaining, [])
         # Each round another session committed one of our identities first; let it finish.
@@ -112,16 +112,18 @@ class Admission:
         return distinct.filter(~pl.int_range(pl.len(), dtype=pl.Int64).is_in(rows.implode()))
 
     def _halve(
-        self, connection: psycopg.Connection, events: pl.DataFrame, values: pl.Series, error: psycopg.Error
+        self, connection: psycopg.Connection, events: pl.DataFrame, records: pl.DataFrame, error: psycopg.Error
     ) -> Admitted:
         """Find the rows PostgreSQL refuses by copying ever smaller halves; all others are admitted."""
         if len(events) == 1:
             detail = error.diag.message_primary or str(error)
-            return Admitted(events.clear(), reject(events, values, f"PostgreSQL refused the event: {detail}"))
+            return Admitted(
+                events.clear(), reject(events, records, f"PostgreSQL refused the event: {detail}", "refused")
+            )
         events = _in_order(events)
         middle = len(events) // 2
-        left = self._attempt(connection, events[:middle], values)
-        right = self._attempt(connection, events[middle:], values)
+        left = self._attempt(connection, events[:middle], records)
+        right = self._attempt(connection, events[middle:], records)
         return Admitted(pl.concat([left.events, right.events]), left.refused + right.refused)
 
 
@@ -132,12 +134,3 @@ def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     contents differ, groups that keep different projections would count different ones, and so would a replay.
     """
     return events.sort(*IDENTITY, "partition", "offset")
-
-
-def reject(events: pl.DataFrame, values: pl.Series, reason: str) -> list[Rejected]:
-    """Turn rows into rejections, with the value as it came and the key every event has."""
-    columns = events.select("partition", "offset", "ingested_at", "player_id", "row")
-    return [
-        Rejected(partition, offset, int(moment.timestamp() * 1000), player.encode(), values[row], reason)
-        for partition, offset, moment, player, row in columns.iter_rows()
-    ]

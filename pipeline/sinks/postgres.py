@@ -1,6 +1,5 @@
 """The PostgreSQL sink: one transaction an epoch holds its effects, its debts to Redis and its watermark."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, LiteralString
@@ -11,16 +10,23 @@ from psycopg import sql
 
 from pipeline import consumer_metrics as metrics
 from pipeline.config import Settings
-from pipeline.decode import Rejected
-from pipeline.epoch import Effects, Epoch, Plan, effects_of
-from pipeline.errors import HaltError, PipelineError
+from pipeline.epoch import Effects, Epoch, Plan, effects_of, rehearsed
+from pipeline.errors import PipelineError
+from pipeline.faults import FaultReport
 from pipeline.frame import CopyData, encode_copy
+from pipeline.narrowing import Fault, Unforeseen, attempt
 from pipeline.outbox import Call, calls_for
+from pipeline.rejected import Rejected
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import connect, copy_in, translated, unblocking
 
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""
+
+_FIRST_TIME: Final = -62_135_510_400_000
+_LAST_TIME: Final = 253_402_214_400_000
+"""Between them a record's own time, any 64 bits, is kept: days 2 of year 1 and 31 of December 9999, in milliseconds; a
+client reads them in every zone."""
 
 SETTLING_LOCK: Final = 0x736574746C
 """Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
@@ -44,24 +50,6 @@ class Written:
     calls: list[Call] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BadRatio:
-    """When bad records are no longer the records' fault: more than `ratio` of an epoch, and at least `count`."""
-
-    ratio: float
-    count: int
-
-    def check(self, bad: Sequence[Rejected], total: int) -> None:
-        """Raise HaltError when most of an epoch would be dead-lettered: more likely a bug of ours or of a producer."""
-        if len(bad) >= self.count and len(bad) > self.ratio * total:
-            first = bad[0]
-            raise HaltError(
-                f"{len(bad)} of {total} records are bad; the first is partition {first.partition} offset "
-                f"{first.offset}: {first.reason}. Nothing of them was written. Mend the producer or the consumer, or "
-                f"raise DLQ_HALT_RATIO to dead-letter them all"
-            )
-
-
 class PostgresSink:
     """Writes epochs. One thread at a time; the connection is opened when needed and again after a failure."""
 
@@ -71,7 +59,7 @@ class PostgresSink:
         self._role = role = plan.role
         self._group = group_id
         self._topic = settings.kafka_topic
-        self._bad_ratio = BadRatio(settings.dlq_halt_ratio, settings.dlq_halt_count)
+        self._report = FaultReport()
         self._open: psycopg.Connection | None = None
         self._admission = Admission(role)
 
@@ -123,7 +111,18 @@ class PostgresSink:
 
         Raises UnavailableError (nothing is known to be written: write the same epoch again, the watermark tells what
         became of it), RewindError and HaltError (nothing is written).
+
+        What an event raises that nobody foresaw, in the middle of a COPY perhaps, undoes the transaction. The event is
+        then looked for with none open, for nobody may wait for that, and the epoch written again without it.
         """
+        found = attempt(self._write, epoch)
+        if not isinstance(found, Unforeseen):
+            return found
+        mended = rehearsed(epoch, self._plan)
+        self._report.of_records(mended.faults or [Fault("write", found, 0)])
+        return self._write(mended)  # raises it where no event is to blame
+
+    def _write(self, epoch: Epoch) -> Written:
         with translated():
             connection = self._connection()
             with unblocking(connection), connection.transaction():
@@ -132,7 +131,7 @@ class PostgresSink:
                     return Written()
                 admitted = self._admission.admit(connection, live)
                 bad = [*live.rejected, *admitted.refused]
-                self._bad_ratio.check(bad, len(live.events) + len(live.rejected))
+                self._plan.bad_ratio.check(bad, len(live.events) + len(live.rejected))
                 effects = live.effects if admitted.events is live.events else None
                 effects = effects or effects_of(admitted.events, self._plan)
                 self._add(connection, effects)
@@ -173,7 +172,16 @@ class PostgresSink:
             return
         columns = zip(
             *(
-                (readable(one.value), one.reason, one.partition, one.offset, one.timestamp, one.key, one.value)
+                (
+                    readable(one.value),
+                    one.reason,
+                    one.code,
+                    one.partition,
+                    one.offset,
+                    min(max(one.timestamp, _FIRST_TIME), _LAST_TIME),
+                    one.key,
+                    one.value,
+                )
                 for one in bad
             ),
             strict=True,
@@ -244,12 +252,12 @@ def _count(events: pl.DataFrame) -> dict[int, int]:
 # One statement for many rows, never executemany: psycopg makes a pipeline of that, whose last message disarms
 # PostgreSQL's idle_in_transaction_session_timeout (seen), and a consumer frozen then would keep its peers waiting.
 _BURY: Final = """
-INSERT INTO dlq_events (consumer_service, topic, original_event, error_message, partition, record_offset,
+INSERT INTO dlq_events (consumer_service, topic, original_event, error_message, code, partition, record_offset,
                         record_timestamp, record_key, record_value)
-SELECT %s, %s, bad.event, bad.reason, bad.partition, bad.record_offset,
+SELECT %s, %s, bad.event, bad.reason, bad.code, bad.partition, bad.record_offset,
        to_timestamp(bad.milliseconds / 1000.0), bad.record_key, bad.record_value
-FROM unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bytea[])
-     AS bad(event, reason, partition, record_offset, milliseconds, record_key, record_value)
+FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bytea[])
+     AS bad(event, reason, code, partition, record_offset, milliseconds, record_key, record_value)
 ON CONFLICT DO NOTHING
 """
 

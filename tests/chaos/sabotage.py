@@ -21,9 +21,10 @@ from pipeline.cache import Cache
 from pipeline.consumer import EventConsumer
 from pipeline.epoch import Epoch
 from pipeline.frame import IDENTITY
+from pipeline.rejected import BadRatio
 from pipeline.sinks import redis as redis_sink
 from pipeline.sinks.admission import Admission, Admitted
-from pipeline.sinks.postgres import BadRatio, PostgresSink
+from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
 
 Patch = pytest.MonkeyPatch

@@ -50,7 +50,7 @@ def asked_for(query: str) -> set[str]:
     """The names of metrics in a query: what stands before a selector or alone, less PromQL's own words."""
     bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(by|on|group_left|without|ignoring) \([^)]*\)', " ", query)
     words = set(re.findall(r"(?<![\w:.])[a-zA-Z_:][\w:]*(?!\s*\()(?![\w:])", bare))
-    return words - {"and", "or", "unless", "bool", "on", "by", "group_left"}
+    return words - {"and", "or", "unless", "offset", "bool", "on", "by", "group_left"}
 
 
 def queries(dashboard: Path) -> Iterator[tuple[str, str]]:

@@ -85,12 +85,12 @@ def test_exactly_the_bad_records_are_dead_lettered_and_their_neighbours_counted(
         values += [encoded(player_id="neighbour"), bad.value]
     placed = place.produce([("k", value) for value in values])
     consume_all(place)
-    columns = "partition, record_offset, error_message, consumer_service, record_value, record_key"
+    columns = "partition, record_offset, error_message, code, consumer_service, record_value, record_key"
     found = {(row[0], row[1]): row[2:] for row in rows(place, f"SELECT {columns} FROM dlq_events")}
     for number, bad in enumerate(BAD_RECORDS):
-        reason, service, value, key = found.pop(placed[2 * number + 1])
+        reason, code, service, value, key = found.pop(placed[2 * number + 1])
         assert reason.startswith(f"{bad.field}: ") if bad.field else ": " not in reason[:9]
-        assert (service, value, key) == ("event-consumer", bad.value, b"k")
+        assert (code, service, value, key) == ("invalid", "event-consumer", bad.value, b"k")
     assert found == {}
     count = len(BAD_RECORDS)
     assert fates(place) == (count, 0, count)
@@ -125,10 +125,12 @@ def test_what_postgresql_refuses_is_found_among_many_and_dead_lettered(place: Pl
         connection.execute("ALTER TABLE events ADD CONSTRAINT no_bots CHECK (player_id <> 'bot')")
     records = [encoded(player_id="bot" if i in {0, 17, 99} else f"p{i}") for i in range(100)]
     tiny = encoded(event_type="login", data="@").replace(b'"@"', b'{"x":1e-20000}')
-    place.produce([*records, tiny], partition=0)
+    place.produce([("the key", record) for record in [*records, tiny]], partition=0)
     consume_all(place)
-    dead = rows(place, "SELECT record_offset, error_message FROM dlq_events ORDER BY record_offset")
-    assert [offset for offset, _ in dead] == [0, 17, 99, 100]
+    dead = rows(place, "SELECT record_offset, error_message, code FROM dlq_events ORDER BY record_offset")
+    assert [(offset, code) for offset, _, code in dead] == [(n, "refused") for n in (0, 17, 99, 100)]
+    letters = "SELECT DISTINCT record_key, record_timestamp > now() - interval '1 minute' FROM dlq_events"
+    assert rows(place, letters) == [(b"the key", True)], "the record's own, and not its event's"
     assert "no_bots" in dead[0][1]
     assert fates(place) == (97, 0, 4)
     assert rows(place, "SELECT sum(total_events) FROM player_statistics") == [(97,)]
@@ -140,8 +142,9 @@ def test_an_event_of_a_dropped_day_is_dead_lettered(place: Place) -> None:
     place.produce([encoded(timestamp="2024-01-15T10:30:00Z"), encoded()])
     consume_all(place)
     assert fates(place) == (1, 0, 1)
-    ((reason,),) = rows(place, "SELECT error_message FROM dlq_events")
+    ((reason, code),) = rows(place, "SELECT error_message, code FROM dlq_events")
     assert reason.startswith("timestamp: no partition holds it")
+    assert code == "uncovered"
 
 
 def test_retention_drops_days_and_what_comes_for_them_is_dead_lettered(place: Place) -> None:

@@ -275,4 +275,4 @@ def test_a_row_counts_the_records_whichever_lane_and_slice_they_went_through(mon
     decoded = decode(of_each * 9)
     assert len(decoded.events) == 3 * 9
     assert decoded.events["row"].to_list() == decoded.events["offset"].to_list()
-    assert decoded.values.to_list() == of_each * 9
+    assert decoded.records["value"].to_list() == of_each * 9

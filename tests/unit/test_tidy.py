@@ -14,26 +14,30 @@ ROOT = Path(__file__).parents[2]
 LAYERS: list[set[str]] = [
     {"errors", "offsets", "event", "batch"},
     {"config", "logs", "tasks"},
-    {"frame", "roles", "grammar", "layout", "typed", "decode", "aggregate", "epoch", "outbox"},
-    {"consumer_metrics", "health", "schema", "sinks", "kafka", "source", "ingest", "refill", "cache", "flight", "lag"},
+    {"narrowing", "rejected", "frame", "roles", "grammar", "layout", "typed", "decode", "aggregate", "epoch", "outbox"},
+    {
+        "consumer_metrics",
+        "faults",
+        "health",
+        "schema",
+        "sinks",
+        "kafka",
+        "source",
+        "ingest",
+        "refill",
+        "cache",
+        "flight",
+        "lag",
+    },
     {"consumer", "api", "local"},
     {"operations"},
     {"cli", "__main__"},
 ]
 PURE = {
-    "errors",
-    "offsets",
-    "event",
-    "batch",
-    "frame",
-    "grammar",
-    "layout",
-    "typed",
-    "decode",
-    "aggregate",
-    "epoch",
-    "outbox",
-}
+    "errors", "offsets", "event", "batch", "narrowing", "rejected", "frame", "grammar", "layout", "typed", "decode",
+    "aggregate", "epoch", "outbox",
+}  # fmt: skip
+CATCHES_EVERYTHING = "narrowing.py"
 OUTSIDE = {"socket", "time", "threading", "confluent_kafka", "psycopg", "redis", "asyncio", "random"}
 VAGUE = re.compile(r"(manager|helper|utils?|misc|common|impl)", re.IGNORECASE)
 MAX_FILE_LINES = 400
@@ -95,7 +99,8 @@ def test_nothing_catches_everything_or_has_a_vague_name(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None
-            assert not (isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"})
+            everything = isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
+            assert not everything or path.name == CATCHES_EVERYTHING
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             assert not VAGUE.search(node.name), node.name
 
