@@ -37,7 +37,7 @@ RECORD_TIMES: Final = range((EARLIEST - _UNIX) // _MILLISECOND, (LATEST - _UNIX)
 """The times of records that are times, in milliseconds since 1970. Kafka takes any 64 bits: -1 for none, seconds or
 microseconds by mistake; as dates such numbers raise, or wrap around."""
 
-_MAX_OPEN: Final = 500
+MAX_OPEN: Final = 500
 """How deep the bytes of an event may go: beyond it decoders run out of stack, sooner or later by who calls them."""
 
 EVENT_TYPE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
@@ -277,8 +277,8 @@ def _raw_data(raw: bytes) -> bytes:
     What the loaded object shows is checked by `_check_tree`; this is of unknown fields, and of all but the last of
     equal keys, which are passed over. Judged by the bytes alone, or the verdict would depend on the caller's stack.
     """
-    if raw.count(b"[") + raw.count(b"{") > _MAX_OPEN and _depth(raw) > _MAX_OPEN:
-        raise EventError("", f"nested deeper than {_MAX_OPEN}")
+    if raw.count(b"[") + raw.count(b"{") > MAX_OPEN and _depth(raw) > MAX_OPEN:
+        raise EventError("", f"nested deeper than {MAX_OPEN}")
     return bytes(_cut_data(raw).data)
 
 
@@ -311,6 +311,8 @@ def _check_tree(data: dict[str, Any], depth: int) -> None:
 
 def may_be_too_fine(data: bytes) -> bool:
     """Tell whether JSON text may hold a number of more digits than MAX_SCALE; never False where it does."""
+    if b"e-" not in data and b"E-" not in data and len(data) < MAX_SCALE:
+        return False
     return _fine_number.search(data) is not None
 
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,39 @@ def test_the_guides_curl(place: Place, edge: EdgeUnderTest) -> None:
     assert edge.metric("events_published_total") == 1
     assert edge.metric("events_failed_total") == 0
     assert edge.metric('http_request_duration_seconds_count{route="/api/v1/events"}') == 1
+
+
+def test_what_clients_write_in_any_spelling_comes_back_as_it_was_meant(place: Place, edge: EdgeUnderTest) -> None:
+    """One event and a batch, raw and escaped: key, fields and `data` are what was sent, `data` to the byte."""
+    names = [
+        "Zo\u00eb",
+        "\u0418\u0433\u0440\u043e\u043a",
+        'the "one" \\ only',
+        "\U0001f468\u200d\U0001f469 \u202e",
+        "\u2028",
+    ]
+    times = ["2024-01-15T12:35:00.5+02:00", "2024-01-15t10:35:00.500000999z", "2024-01-15T05:05:00.50-05:30"]
+    numbers = '"a":1.5e3,"b":2.5E-3,"c":12345678901234567,"d":[{"x":0.12345678901234567},"[]"]'
+    sent = {}
+    for number, (name, ascii_only) in enumerate(product(names, (False, True))):
+        text = json.dumps(name, ensure_ascii=ascii_only)
+        data = f'{{"score":{number}, "name":{text},{text}:"\\n\\u00f6\\ud83c\\udfae",{numbers}}}'
+        sent[number] = (name, data)
+        body = (
+            f'{{ "data":{data},"game_id":{text},\n"timestamp":"{times[number % 3]}",'
+            f'"player_id":{text},"event_type":"player_score"}}'
+        )
+        assert edge.send(body.encode()).status == 200
+        reply = edge.request("POST", "/api/v1/events/batch", f"[{body}]".encode(), JSON)
+        assert (reply.status, reply.json()["accepted"]) == (200, 1)
+    found = records(place, 2 * len(sent))
+    assert len(found) == 2 * len(sent)
+    for record in found:
+        value = json.loads(record.value())
+        name, data = sent[value["data"]["score"]]
+        assert (record.key().decode(), value["player_id"], value["game_id"]) == (name, name, name)
+        assert record.value().endswith(f',"data":{data}}}'.encode())
+        assert value["timestamp"] == "2024-01-15T10:35:00.500000Z"
 
 
 def test_a_client_own_id_is_kept_and_a_retry_is_the_same_event(place: Place, edge: EdgeUnderTest) -> None:
