@@ -221,6 +221,31 @@ def test_what_is_nested_too_deep_is_refused_and_never_raises(levels: int, pair: 
     agree(written(f'{{"x":{deep}}},"d\\u0061ta":{{"score":1}}'))
 
 
+@pytest.mark.parametrize("kind", [*sorted(load_scoring()), "login"])
+@pytest.mark.parametrize(
+    "score",
+    [
+        "9007199254740992",
+        "-9007199254740992",
+        "9007199254740993",
+        "-9007199254740993",
+        "18446744073709551615",
+        "18446744073709551616",
+        "1.0",
+        "1e3",
+        "true",
+        "null",
+        '"1"',
+        "-0",
+        "[]",
+        '1,"sc\\u006fre":"x"',
+    ],
+)
+def test_agrees_on_scores(kind: str, score: str) -> None:
+    for field in {rule.field for rule in load_scoring().values()}:
+        assert not agree(written(f'{{"{field}":{score}}}').replace(b"player_score", kind.encode()))
+
+
 @given(TIMES, st.uuids())
 @settings(max_examples=1000, deadline=None)
 @example("2000-01-01T01:59:59.999999+02:00", uuid.UUID(int=1))
