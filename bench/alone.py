@@ -19,12 +19,12 @@ from typing import Final
 import polars as pl
 
 from bench.shapes import SHAPES, Shape, bodies, padded_like, values
-from pipeline.api.judge import Judge
-from pipeline.api.stamps import Stamps
-from pipeline.batch import RECORD_COLUMNS, Records
-from pipeline.decode import Decoder
-from pipeline.event import format_timestamp, load_scoring
-from pipeline.operations.workload import Workload
+from pipeline.api.events.judge import Judge
+from pipeline.api.events.stamps import Stamps
+from pipeline.contract.event import format_timestamp, load_scoring
+from pipeline.epoch.batch import RECORD_COLUMNS, Records
+from pipeline.epoch.decode import Decoder
+from pipeline.load.workload import Workload
 
 EPOCH: Final = 110_000
 _JUDGED: Final = 10_000

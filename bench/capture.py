@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from bench.rig import Bed
 from bench.wire import PostgresTape, RedisTape, Relay, Step
-from pipeline.batch import Records, joined
 from pipeline.config import Settings
-from pipeline.decode import Decoder
-from pipeline.epoch import plan_for, prepare
-from pipeline.event import load_scoring
-from pipeline.offsets import Span, Spans
-from pipeline.operations.topic import Topic
-from pipeline.roles import ROLES
+from pipeline.contract.event import load_scoring
+from pipeline.contract.offsets import Span, Spans
+from pipeline.epoch.batch import Records, joined
+from pipeline.epoch.decode import Decoder
+from pipeline.epoch.epoch import plan_for, prepare
+from pipeline.epoch.roles import ROLES
+from pipeline.kafka.topic import Topic
 from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.registry import Registry

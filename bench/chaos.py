@@ -11,7 +11,7 @@ from bench.meter import cpu_seconds, read_servers
 from bench.progress import await_level, reached
 from bench.rig import Bed, Rig
 from bench.service import Service
-from pipeline.operations.topic import Topic
+from pipeline.kafka.topic import Topic
 from pipeline.sinks.redis import RedisSink
 
 _TIMEOUT: Final = 900.0

@@ -12,7 +12,7 @@ from bench.load import Produced
 from bench.rig import Bed, Rig
 from bench.throughput import Throughput, measure
 from bench.truth import Truth, WrongSumsError, require
-from pipeline.event import stats_key
+from pipeline.contract.event import stats_key
 from pipeline.operations.rebuild import rebuild
 from pipeline.sinks import redis as redis_sink
 

@@ -30,8 +30,8 @@ from bench.progress import await_level
 from bench.rig import Bed
 from bench.service import Service, running
 from bench.waiting import eventually
-from pipeline.event import format_timestamp, stats_key
-from pipeline.operations.workload import client_bodies
+from pipeline.contract.event import format_timestamp, stats_key
+from pipeline.load.workload import client_bodies
 
 PROBES_A_SECOND: Final = 20
 _PAUSE: Final = 0.005

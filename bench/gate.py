@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from bench.rig import Bed
 from bench.waiting import eventually
-from pipeline.kafka import client_config
+from pipeline.kafka.client import client_config
 
 _TIMEOUT: Final = 60.0
 _POLL_SECONDS: Final = 0.05

@@ -18,8 +18,8 @@ from confluent_kafka import Consumer
 
 from bench.meter import read_servers
 from bench.rig import Bed
-from pipeline.event import board_key, load_scoring, score_of, stats_key
-from pipeline.kafka import client_config
+from pipeline.contract.event import board_key, load_scoring, score_of, stats_key
+from pipeline.kafka.client import client_config
 from pipeline.sinks.redis import connect as connect_redis
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ import redis
 import uvloop
 
 from bench.ingest_clients import batch_path, bodies
-from pipeline.event import board_key, format_timestamp, stats_key
+from pipeline.contract.event import board_key, format_timestamp, stats_key
 
 PLAYERS: Final = 100_000
 _GAME: Final = "game-0000"

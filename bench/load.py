@@ -10,9 +10,9 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from bench.rig import Bed
 from bench.shapes import SHAPES, Shape, values
-from pipeline.event import format_timestamp
-from pipeline.ingest import Headers
-from pipeline.operations.workload import Workload, draw
+from pipeline.contract.event import format_timestamp
+from pipeline.kafka.producer import Headers
+from pipeline.load.workload import Workload, draw
 
 _SLICE: Final = 100_000
 _SLICE_BYTES: Final = 64 << 20

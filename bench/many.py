@@ -13,8 +13,8 @@ from bench.flat import settle
 from bench.load import Load, reference_load
 from bench.rig import Rig, running_rig
 from bench.shapes import Shape, padded
-from pipeline.event import load_scoring
-from pipeline.operations.workload import draw
+from pipeline.contract.event import load_scoring
+from pipeline.load.workload import draw
 
 EVENTS: Final = 300_000
 BYTES: Final = 300_000_000

@@ -8,7 +8,7 @@ from typing import Final
 from bench.rig import Bed
 from bench.service import Service
 from bench.waiting import eventually
-from pipeline.operations.topic import Topic
+from pipeline.kafka.topic import Topic
 from pipeline.sinks.redis import RedisSink
 
 _GLANCE_SECONDS: Final = 0.01

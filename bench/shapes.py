@@ -17,7 +17,7 @@ from typing import Final
 import polars as pl
 
 from bench.truth import score_in_data
-from pipeline.operations.workload import Workload, client_bodies, draw, record_values
+from pipeline.load.workload import Workload, client_bodies, draw, record_values
 
 Change = Callable[[pl.DataFrame, int], pl.DataFrame]
 """From events (and the seed) to events of another shape."""

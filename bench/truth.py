@@ -12,8 +12,8 @@ import polars as pl
 import psycopg
 
 from bench.rig import Bed
-from pipeline.event import load_scoring
-from pipeline.operations.verify import verify
+from pipeline.contract.event import load_scoring
+from pipeline.verify.verify import verify
 
 _COUNT_KEYS: Final = ["player_id", "event_type"]
 _DAY_KEYS: Final = ["game_id", "day", "player_id"]

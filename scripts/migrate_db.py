@@ -18,7 +18,7 @@ def main() -> None:
     if own.exists() and Path(sys.prefix).resolve() != own.parent.parent.resolve():
         os.execv(own, [str(own), __file__, *sys.argv[1:]])  # noqa: S606 - a program of this checkout, no shell
     sys.path.insert(0, str(ROOT))
-    from pipeline.cli import main as gamemetrics  # noqa: PLC0415 - only now is it known which Python runs
+    from pipeline.cli.main import main as gamemetrics  # noqa: PLC0415 - only now is it known which Python runs
 
     sys.argv[1:1] = ["migrate"]
     gamemetrics()

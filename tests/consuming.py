@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.consumer import EventConsumer
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch.roles import ROLES, RoleName
 from pipeline.errors import PipelineError
-from pipeline.roles import ROLES, RoleName
 from pipeline.sinks.redis import RedisSink
 from tests.place import Place
 from tests.waiting import eventually

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from pipeline.batch import RECORD_COLUMNS, Records
+from pipeline.epoch.batch import RECORD_COLUMNS, Records
 
 
 def valid(**changes: Any) -> dict[str, Any]:

@@ -6,21 +6,21 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.api.connection import Connection
-from pipeline.api.desk import Desk
+from pipeline.api.access.keyring import Caller, Scope
+from pipeline.api.boards.get_boards import get_board, get_place, get_statistics
+from pipeline.api.context import Context
 from pipeline.api.docs import DOCS_PAGE
-from pipeline.api.get_boards import get_board, get_place, get_statistics
-from pipeline.api.heads import Head
-from pipeline.api.keyring import Caller, Scope
+from pipeline.api.events.post_batch import MAX_BYTES, post_batch
+from pipeline.api.events.post_event import post_event
+from pipeline.api.http.connection import Connection
+from pipeline.api.http.heads import Head
+from pipeline.api.http.replies import Refusal, encode, encode_json
 from pipeline.api.openapi import document
-from pipeline.api.post_batch import MAX_BYTES, post_batch
-from pipeline.api.post_event import post_event
-from pipeline.api.replies import Refusal, encode, encode_json
-from pipeline.event import MAX_EVENT_BYTES
+from pipeline.contract.event import MAX_EVENT_BYTES
 
-Post = Callable[[Desk, Connection, Head, bytes, Caller], None]
+Post = Callable[[Context, Connection, Head, bytes, Caller], None]
 Page = tuple[int, bytes]
-Get = Callable[[Desk, Connection, Head, Caller], Coroutine[Any, Any, None]]
+Get = Callable[[Context, Connection, Head, Caller], Coroutine[Any, Any, None]]
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
@@ -49,21 +49,21 @@ class Route:
         return "POST" if self.post is not None else "GET, HEAD"
 
 
-def monitoring_routes(desk: Desk) -> list[Route]:
+def monitoring_routes(context: Context) -> list[Route]:
     """Return what METRICS_PORT serves, and PORT as well."""
     return [
         Route("/health/live", page=lambda: (200, encode_json(200, {"status": "live"}))),
-        Route("/health/ready", page=lambda: _ready(desk)),
-        Route("/metrics", page=lambda: (200, encode(200, desk.metrics.expose(), _METRICS_TYPE))),
+        Route("/health/ready", page=lambda: _ready(context)),
+        Route("/metrics", page=lambda: (200, encode(200, context.metrics.expose(), _METRICS_TYPE))),
     ]
 
 
-def public_routes(desk: Desk) -> list[Route]:
+def public_routes(context: Context) -> list[Route]:
     """Return what PORT serves."""
     described = encode(200, document())
     shown = encode(200, DOCS_PAGE, "text/html; charset=utf-8", _PAGE_HEADERS)
     return [
-        *monitoring_routes(desk),
+        *monitoring_routes(context),
         Route("/api/v1/events", post=post_event, max_body=MAX_EVENT_BYTES),
         Route("/api/v1/events/batch", post=post_batch, max_body=MAX_BYTES),
         Route("/api/v1/players/{player_id}/stats", get=get_statistics),
@@ -78,10 +78,10 @@ def public_routes(desk: Desk) -> list[Route]:
 class Edge:
     """Answers requests; a connection's application."""
 
-    def __init__(self, desk: Desk, routes: list[Route]) -> None:
-        self._desk = desk
+    def __init__(self, context: Context, routes: list[Route]) -> None:
+        self._desk = context
         self._exact = {route.template.encode(): route for route in routes if "{" not in route.template}
-        self._replies = {path: desk.metrics.replies(route.template) for path, route in self._exact.items()}
+        self._replies = {path: context.metrics.replies(route.template) for path, route in self._exact.items()}
         self._patterns = [
             (re.compile(re.sub(r"\{\w+\}", "[^/]*", route.template).encode() + rb"\Z"), route)
             for route in routes
@@ -142,8 +142,8 @@ class Edge:
         return next((route for pattern, route in self._patterns if pattern.match(path)), None)
 
 
-def _ready(desk: Desk) -> Page:
-    fault = "the API keys are not loaded yet" if desk.keyring.pending else desk.ingest.fault
+def _ready(context: Context) -> Page:
+    fault = "the API keys are not loaded yet" if context.keyring.pending else context.ingest.fault
     if fault:
         return 503, encode_json(503, {"status": "unavailable", "error": fault})
     return 200, encode_json(200, {"status": "ready"})

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import orjson
 
-from pipeline import event
-from pipeline.api.get_boards import MAX_AROUND, MAX_LIMIT, MAX_OFFSET
+from pipeline.api.boards.get_boards import MAX_AROUND, MAX_LIMIT, MAX_OFFSET
+from pipeline.api.events.post_batch import MAX_BYTES, MAX_EVENTS
 from pipeline.api.openapi_parts import (
     answered,
     batch_result,
@@ -20,7 +20,7 @@ from pipeline.api.openapi_parts import (
     signature_scheme,
     statistics,
 )
-from pipeline.api.post_batch import MAX_BYTES, MAX_EVENTS
+from pipeline.contract import event
 
 EXAMPLE_EVENT: Final = {
     "event_type": "player_score",

@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from pipeline import event
-from pipeline.api.signatures import TOLERANCE_S
+from pipeline.api.access.signatures import TOLERANCE_S
+from pipeline.contract import event
 
 _ERRORS: Final = {
     400: ("The request breaks the contract; the error names the field", "player_id: required"),

@@ -13,24 +13,25 @@ from typing import Final
 import structlog
 import uvloop
 
-from pipeline.api.boards import Boards
-from pipeline.api.boards_postgres import Database, PostgresBoards
-from pipeline.api.boards_redis import RedisBoards
-from pipeline.api.connection import patience
-from pipeline.api.desk import Desk
+from pipeline.api.access.key_store import KeyStore
+from pipeline.api.access.keyring import Keyring, static_keys
+from pipeline.api.access.limits import Limits
+from pipeline.api.boards.postgres import PostgresBoards
+from pipeline.api.boards.reads import Boards
+from pipeline.api.boards.redis import RedisBoards
+from pipeline.api.context import Context
+from pipeline.api.database import Database
 from pipeline.api.edge import Edge, monitoring_routes, public_routes
-from pipeline.api.judge import Judge
-from pipeline.api.key_store import KeyStore
-from pipeline.api.keyring import Keyring, static_keys
-from pipeline.api.limits import Limits
-from pipeline.api.listener import Listener
+from pipeline.api.events.judge import Judge
+from pipeline.api.events.pressure import Pressure
+from pipeline.api.http.connection import patience
+from pipeline.api.http.listener import Listener
 from pipeline.api.metrics import EdgeMetrics
-from pipeline.api.pressure import Pressure
 from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
+from pipeline.contract.event import load_scoring
 from pipeline.errors import ConfigurationError
-from pipeline.event import load_scoring
-from pipeline.ingest import Ingest
+from pipeline.kafka.producer import Ingest
 from pipeline.tasks import cancel
 
 _GRACE_S: Final = 10.0
@@ -66,7 +67,7 @@ async def _running(settings: Settings) -> AsyncIterator[None]:
     keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
     tasks = set[asyncio.Task[None]]()
     ingest = Ingest(settings, settings.max_in_flight_bytes, others=tasks)
-    desk = Desk(
+    context = Context(
         ingest=ingest,
         judge=Judge(load_scoring(settings.scoring_file)),
         keyring=keyring,
@@ -82,7 +83,7 @@ async def _running(settings: Settings) -> AsyncIterator[None]:
         await database.open()
         stack.push_async_callback(_stop_ingest, ingest)
         await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
-        await _listen(settings, desk, stack)
+        await _listen(settings, context, stack)
         yield
 
 
@@ -103,13 +104,13 @@ async def _admit_somebody(
         )
 
 
-async def _listen(settings: Settings, desk: Desk, stack: contextlib.AsyncExitStack) -> None:
-    public = Edge(desk, public_routes(desk))
+async def _listen(settings: Settings, context: Context, stack: contextlib.AsyncExitStack) -> None:
+    public = Edge(context, public_routes(context))
     listeners = [await _open(settings, settings.port, public, stack)]
     if settings.metrics_port != settings.port:
-        monitoring = Edge(desk, monitoring_routes(desk))
+        monitoring = Edge(context, monitoring_routes(context))
         listeners.append(await _open(settings, settings.metrics_port, monitoring, stack))
-    desk.metrics.gauges(lambda: _gauges(desk, listeners))
+    context.metrics.gauges(lambda: _gauges(context, listeners))
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     _log.info("serving", url=f"http://{host}:{settings.port}", docs=f"http://{host}:{settings.port}/docs")
 
@@ -133,20 +134,20 @@ async def _open(settings: Settings, port: int, edge: Edge, stack: contextlib.Asy
     return listener
 
 
-def _gauges(desk: Desk, listeners: Iterable[Listener]) -> list[tuple[str, str, float]]:
+def _gauges(context: Context, listeners: Iterable[Listener]) -> list[tuple[str, str, float]]:
     return [
-        ("ingest_in_flight_bytes", "Bytes of events that Kafka has not yet confirmed", desk.pressure.used),
-        ("ingest_in_flight_bytes_limit", "Past this, 503", desk.pressure.limit),
-        ("ingest_in_flight_events", "Events that Kafka has not yet confirmed", desk.ingest.in_flight()),
-        ("kafka_reachable", "Whether the topic has its leaders", float(desk.ingest.reachable)),
+        ("ingest_in_flight_bytes", "Bytes of events that Kafka has not yet confirmed", context.pressure.used),
+        ("ingest_in_flight_bytes_limit", "Past this, 503", context.pressure.limit),
+        ("ingest_in_flight_events", "Events that Kafka has not yet confirmed", context.ingest.in_flight()),
+        ("kafka_reachable", "Whether the topic has its leaders", float(context.ingest.reachable)),
         ("http_connections", "Open connections", sum(map(len, listeners))),
         (
             "rate_limits_local",
             "Whether limits are kept by this process alone, Valkey being away",
-            float(desk.limits.local),
+            float(context.limits.local),
         ),
-        ("api_keys_required", "Whether a key is needed", float(not desk.keyring.open)),
-        ("reads_from_postgresql", "Reads that Redis could not answer, since the start", desk.boards.fell_back),
+        ("api_keys_required", "Whether a key is needed", float(not context.keyring.open)),
+        ("reads_from_postgresql", "Reads that Redis could not answer, since the start", context.boards.fell_back),
     ]
 
 

@@ -1,4 +1,4 @@
-"""One start of Kafka from which Java learns the next: it writes the startup cache of `pipeline.local.jvm`."""
+"""One start of Kafka from which Java learns the next: it writes the startup cache of `local.jvm`."""
 
 import sys
 import tempfile

@@ -19,10 +19,10 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from pipeline.config import Settings
+from pipeline.contract.event import EARLIEST, LATEST, format_timestamp, record_id
+from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.event import EARLIEST, LATEST, format_timestamp, record_id
-from pipeline.kafka import client_config, translate
-from pipeline.rejected import Code
+from pipeline.kafka.client import client_config, translate
 from pipeline.sinks.connection import connect, translated
 
 _COLUMNS: Final = sql.SQL(

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import psycopg
 
 from pipeline.config import Settings
-from pipeline.operations.groups import Group, read_groups
-from pipeline.operations.topic import Topic
+from pipeline.kafka.topic import Topic
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.redis import RedisSink
+from pipeline.verify.groups import Group, read_groups
 
 
 @dataclass(frozen=True, slots=True)

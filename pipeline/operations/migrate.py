@@ -8,8 +8,8 @@ from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.schema import Migration, applied_versions, check_schema, known_migrations
 from pipeline.sinks.connection import connect, translated
+from pipeline.sinks.schema import Migration, applied_versions, check_schema, known_migrations
 
 MIGRATION_LOCK: Final = 0x6D696772
 GUIDE_TABLES: Final = ("events", "player_statistics", "leaderboards", "dlq_events")

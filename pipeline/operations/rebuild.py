@@ -2,12 +2,12 @@
 
 from contextlib import closing
 
-from pipeline.cache import Cache
 from pipeline.config import Settings
-from pipeline.epoch import plan_for
-from pipeline.operations.groups import read_groups
+from pipeline.epoch.epoch import plan_for
 from pipeline.sinks.connection import connect, translated
+from pipeline.sinks.level import Cache
 from pipeline.sinks.redis import RedisSink
+from pipeline.verify.groups import read_groups
 
 
 def rebuild(settings: Settings) -> dict[str, int]:

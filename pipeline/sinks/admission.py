@@ -13,11 +13,11 @@ import polars as pl
 import psycopg
 from psycopg import errors, sql
 
-from pipeline.epoch import Epoch, encode_ledger, reject
+from pipeline.epoch.epoch import Epoch, encode_ledger, reject
+from pipeline.epoch.frame import IDENTITY, encode_copy
+from pipeline.epoch.rejected import Rejected
+from pipeline.epoch.roles import Role
 from pipeline.errors import UnavailableError
-from pipeline.frame import IDENTITY, encode_copy
-from pipeline.rejected import Rejected
-from pipeline.roles import Role
 from pipeline.sinks.connection import copy_in
 
 _MAX_ATTEMPTS: Final = 5

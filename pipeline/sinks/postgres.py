@@ -8,17 +8,17 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
-from pipeline import consumer_metrics as metrics
+from pipeline import metrics
 from pipeline.config import Settings
-from pipeline.epoch import Effects, Epoch, Plan, effects_of, rehearsed
+from pipeline.epoch.epoch import Effects, Epoch, Plan, effects_of, rehearsed
+from pipeline.epoch.frame import CopyData, encode_copy
+from pipeline.epoch.narrowing import Fault, Unforeseen, attempt
+from pipeline.epoch.outbox import Call, calls_for
+from pipeline.epoch.rejected import Rejected
 from pipeline.errors import PipelineError
-from pipeline.faults import FaultReport
-from pipeline.frame import CopyData, encode_copy
-from pipeline.narrowing import Fault, Unforeseen, attempt
-from pipeline.outbox import Call, calls_for
-from pipeline.rejected import Rejected
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import connect, copy_in, translated, unblocking
+from pipeline.sinks.faults import FaultReport
 
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""

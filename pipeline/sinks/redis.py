@@ -17,8 +17,8 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from pipeline.config import Settings
+from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, UnavailableError
-from pipeline.outbox import Call
 
 FUNCTION: Final = "gamemetrics_apply"
 _LIBRARY: Final = Path(__file__).with_name("apply.lua")

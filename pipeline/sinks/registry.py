@@ -3,9 +3,9 @@
 import psycopg
 
 from pipeline.config import Settings
+from pipeline.contract.offsets import Watermark
+from pipeline.epoch.roles import Role
 from pipeline.errors import ConfigurationError, HaltError
-from pipeline.offsets import Watermark
-from pipeline.roles import Role
 from pipeline.sinks.connection import connect, translated
 
 

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-from pipeline import aggregate
 from pipeline.config import Settings
-from pipeline.consumer import EventConsumer
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch import aggregate
+from pipeline.epoch.roles import ROLES, RoleName
 from pipeline.errors import ConfigurationError, PipelineError
 from pipeline.logs import configure
-from pipeline.roles import ROLES, RoleName
 from tests.chaos.crashing import Crash, arm
 from tests.chaos.feeding import Feed
 from tests.consuming import settings_of

@@ -19,13 +19,13 @@ import redis
 from psycopg.transaction import BaseTransaction
 from psycopg.waiting import Wait
 
-from pipeline.consumer import EventConsumer
-from pipeline.flight import Flights
+from pipeline.engine.consumer import EventConsumer
+from pipeline.engine.flight import Flights
+from pipeline.kafka.source import Source
 from pipeline.sinks import postgres
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
-from pipeline.source import Source
 
 Moment = Literal["before", "after"]
 

@@ -6,13 +6,13 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline import epoch as epochs
-from pipeline import event
-from pipeline.aggregate import Deltas, aggregate
-from pipeline.decode import Decoder
-from pipeline.frame import encode_copy, sort_by_identity
-from pipeline.layout import LayoutLane
-from pipeline.typed import TypedLane
+from pipeline.contract import event
+from pipeline.epoch import epoch as epochs
+from pipeline.epoch.aggregate import Deltas, aggregate
+from pipeline.epoch.decode import Decoder
+from pipeline.epoch.frame import encode_copy, sort_by_identity
+from pipeline.epoch.layout import LayoutLane
+from pipeline.epoch.typed import TypedLane
 
 MARKED = "player-\u00e4-marked"
 

@@ -13,17 +13,17 @@ from confluent_kafka import Consumer, TopicPartition
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline import consumer as engine
-from pipeline import epoch as epochs
-from pipeline import source
-from pipeline.aggregate import Deltas
-from pipeline.cache import Cache
-from pipeline.consumer import EventConsumer
-from pipeline.epoch import Epoch
-from pipeline.frame import IDENTITY
-from pipeline.rejected import BadRatio
+from pipeline.engine import consumer as engine
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch import epoch as epochs
+from pipeline.epoch.aggregate import Deltas
+from pipeline.epoch.epoch import Epoch
+from pipeline.epoch.frame import IDENTITY
+from pipeline.epoch.rejected import BadRatio
+from pipeline.kafka import source
 from pipeline.sinks import redis as redis_sink
 from pipeline.sinks.admission import Admission, Admitted
+from pipeline.sinks.level import Cache
 from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from pipeline.consumer import EventConsumer
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch.roles import ROLES
 from pipeline.errors import HaltError
-from pipeline.roles import ROLES
 from tests.chaos import faulty
 from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import Crash
@@ -137,7 +137,7 @@ def test_it_is_loud(place: Place, monkeypatch: Patch, capfd: pytest.CaptureFixtu
 def test_without_the_protection_each_fault_ends_the_consumer(fault: Fault, place: Place, monkeypatch: Patch) -> None:
     load(place)
     fault(monkeypatch)
-    for module in ("decode", "narrowing", "sinks.postgres"):
+    for module in ("epoch.decode", "epoch.narrowing", "sinks.postgres"):
         monkeypatch.setattr(f"pipeline.{module}.attempt", lambda work, *args, **options: work(*args, **options))
     with pytest.raises(BaseException, match=WHAT):  # a panic is no Exception
         EventConsumer(place.settings, ROLES["all"]).run()

@@ -9,8 +9,8 @@ import pytest
 from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec, ResourcePatternType, ResourceType
 
-from pipeline import source
-from pipeline.consumer import EventConsumer
+from pipeline.engine.consumer import EventConsumer
+from pipeline.kafka import source
 from pipeline.local.kafka_access import allow, grants
 from pipeline.sinks.postgres import RewindError
 from tests.chaos.children import SMALL, Child, child

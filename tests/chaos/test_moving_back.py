@@ -9,7 +9,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from pipeline import consumer as engine
+from pipeline.engine import consumer as engine
 from pipeline.errors import HaltError, PipelineError
 from pipeline.local.kafka_access import create_topic, delete_topic
 from pipeline.operations.migrate import migrate

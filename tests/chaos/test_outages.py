@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import consumer as engine
-from pipeline import health
-from pipeline.consumer import EventConsumer
-from pipeline.decode import Decoder
+from pipeline.engine import consumer as engine
+from pipeline.engine import health
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch.decode import Decoder
+from pipeline.epoch.roles import ROLES
 from pipeline.local.server import Server
-from pipeline.roles import ROLES
 from tests.chaos.children import child
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import assert_exact

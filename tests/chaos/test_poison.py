@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.cache import Cache
-from pipeline.event import board_key, stats_key
+from pipeline.contract.event import board_key, stats_key
+from pipeline.sinks.level import Cache
 from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import Crash, die
 from tests.chaos.feeding import Feed

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import pytest
 from redis.exceptions import ResponseError
 
-from pipeline.consumer import EventConsumer
-from pipeline.epoch import Epoch
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch.epoch import Epoch
 from pipeline.errors import HaltError, PipelineError
 from pipeline.sinks.postgres import PostgresSink, Written
 from tests.chaos import sabotage

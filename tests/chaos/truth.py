@@ -1,6 +1,6 @@
 """The truth: the topic read once more in plain Python, and what must stand in PostgreSQL and Redis for it.
 
-It shares only the judge of a record (`pipeline.event`) with what it tests: no frame, no watermark, no SQL of it.
+It shares only the judge of a record (`contract.event`) with what it tests: no frame, no watermark, no SQL of it.
 """
 
 import json
@@ -13,9 +13,9 @@ from uuid import UUID
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartition
 
+from pipeline.contract.event import Event, Origin, format_timestamp, load_scoring, parse_record, record_id, record_time
 from pipeline.errors import EventError
-from pipeline.event import Event, Origin, format_timestamp, load_scoring, parse_record, record_id, record_time
-from pipeline.operations.verify import verify
+from pipeline.verify.verify import verify
 from tests.place import Place
 
 Identity = tuple[str, datetime, UUID]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from pipeline import consumer_metrics
+from pipeline import metrics as consumer_metrics
 from pipeline.api.metrics import EdgeMetrics
 from scripts.write_rules import SOURCE, TARGET, prometheus_rule
 from tests.deploy.rendering import of_kind, rendered

@@ -7,7 +7,7 @@ from tests.deploy.tools import OVERLAYS
 
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
 HANDOVER_SECONDS = 15
-"""How long a consumer that leaves waits for its epochs (pipeline.consumer)."""
+"""How long a consumer that leaves waits for its epochs (pipeline.engine.consumer)."""
 
 
 @overlays

@@ -12,10 +12,10 @@ import pytest
 from pydantic import SecretStr
 
 import migrations
-from pipeline.consumer import EventConsumer
+from pipeline.engine.consumer import EventConsumer
+from pipeline.epoch.roles import ROLES
 from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.operations.migrate import migrate
-from pipeline.roles import ROLES
 from tests.consuming import consume_all, settings_of
 from tests.events import encoded
 from tests.place import Place

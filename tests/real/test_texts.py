@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline.contract.event import Origin, load_scoring, parse_edge
 from pipeline.errors import EventError
-from pipeline.event import Origin, load_scoring, parse_edge
-from pipeline.operations.verify import verify
+from pipeline.verify.verify import verify
 from tests.consuming import consume_all
 from tests.edges import EdgeUnderTest
 from tests.events import now

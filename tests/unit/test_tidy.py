@@ -10,33 +10,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# Lower layers first: a module imports from its own layer or from those before it.
-LAYERS: list[set[str]] = [
-    {"errors", "offsets", "event", "batch"},
-    {"config", "logs", "tasks"},
-    {"narrowing", "rejected", "frame", "roles", "grammar", "layout", "typed", "decode", "aggregate", "epoch", "outbox"},
-    {
-        "consumer_metrics",
-        "faults",
-        "health",
-        "schema",
-        "sinks",
-        "kafka",
-        "source",
-        "ingest",
-        "refill",
-        "cache",
-        "flight",
-        "lag",
-    },
-    {"consumer", "api", "local"},
-    {"operations"},
-    {"cli", "__main__"},
-]
-PURE = {
-    "errors", "offsets", "event", "batch", "narrowing", "rejected", "frame", "grammar", "layout", "typed", "decode",
-    "aggregate", "epoch", "outbox",
-}  # fmt: skip
+# Lower layers first: a module imports from its own layer or from those before it. Folders, but for the ground.
+GROUND = {"errors", "config", "logs", "tasks", "metrics"}
+LAYERS = ["contract", "epoch", "kafka", "sinks", "engine", "api", "verify", "operations", "load", "local", "cli"]
+API_LAYERS = ["http", "access"]
+"""Within the edge: what knows nothing of what comes after it. The rest of it shares one context."""
+PURE = ["contract", "epoch"]
 CATCHES_EVERYTHING = "narrowing.py"
 OUTSIDE = {"socket", "time", "threading", "confluent_kafka", "psycopg", "redis", "asyncio", "random"}
 VAGUE = re.compile(r"(manager|helper|utils?|misc|common|impl)", re.IGNORECASE)
@@ -49,13 +28,10 @@ def sources(*folders: str) -> list[Path]:
     return [ROOT / name for name in listed.stdout.split() if name.endswith(".py") and (ROOT / name).exists()]
 
 
-def module_of(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return parts[1] if len(parts) > 1 else parts[0]
-
-
 def layer_of(module: str) -> int:
-    return next(number for number, layer in enumerate(LAYERS) if module in layer)
+    """Number the layer of a dotted name in the package: -1 for the ground."""
+    folder = module.split(".")[1]
+    return -1 if folder in GROUND else LAYERS.index(folder)
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -66,20 +42,49 @@ def imported(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def dotted(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def package_imports(path: Path) -> list[str]:
+    return [name for name in imported(ast.parse(path.read_text())) if name.startswith("pipeline.")]
+
+
 @pytest.mark.parametrize("path", sources("pipeline"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
-    module = module_of(path)
-    if module == "__init__":
+    if path.parent.name == "pipeline" and path.stem.startswith("__"):
         return
-    for name in imported(ast.parse(path.read_text())):
-        parts = name.split(".")
-        if parts[0] == "pipeline" and len(parts) > 1:
-            assert layer_of(parts[1]) <= layer_of(module), f"{module} imports {parts[1]}, which is above it"
+    for name in package_imports(path):
+        assert layer_of(name) <= layer_of(dotted(path)), f"{path.name} imports {name}, which is above it"
 
 
-@pytest.mark.parametrize("module", sorted(PURE))
-def test_pure_modules_touch_no_socket_and_no_clock(module: str) -> None:
-    tree = ast.parse((ROOT / "pipeline" / f"{module}.py").read_text())
+@pytest.mark.parametrize("folder", API_LAYERS)
+def test_parts_of_the_edge_know_nothing_of_what_is_built_on_them(folder: str) -> None:
+    known = {f"pipeline.api.{name}." for name in API_LAYERS[: API_LAYERS.index(folder) + 1]}
+    known |= {"pipeline.api.database.", "pipeline.api.valkey."} if folder != "http" else set()
+    for path in sources(f"pipeline/api/{folder}"):
+        for name in package_imports(path):
+            assert not name.startswith("pipeline.api.") or name.startswith(tuple(known)), f"{path.name}: {name}"
+
+
+def test_the_http_server_stands_alone() -> None:
+    ground = tuple(f"pipeline.{name}." for name in GROUND)
+    for path in sources("pipeline/api/http"):
+        for name in package_imports(path):
+            assert name.startswith(("pipeline.api.http.", *ground)), f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("folder", [*LAYERS, *(f"api/{name}" for name in ("http", "access", "events", "boards"))])
+def test_a_folder_says_what_lives_there_and_what_may_not(folder: str) -> None:
+    said = ast.get_docstring(ast.parse((ROOT / "pipeline" / folder / "__init__.py").read_text())) or ""
+    first, _, rest = said.partition("\n\n")
+    assert first.endswith(".")
+    assert re.search(r"\b(no|nothing|never|not|pure|none)\b", rest, re.IGNORECASE), "say what may not live there"
+
+
+@pytest.mark.parametrize("path", sources(*(f"pipeline/{folder}" for folder in PURE)), ids=lambda path: path.stem)
+def test_pure_modules_touch_no_socket_and_no_clock(path: Path) -> None:
+    tree = ast.parse(path.read_text())
     assert not {name.split(".")[0] for name in imported(tree)} & OUTSIDE
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow"}]
 

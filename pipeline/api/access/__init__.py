@@ -1,0 +1,4 @@
+"""Who may do what, and how much of it: keys, signatures, limits.
+
+It judges requests, never events.
+"""

@@ -1,0 +1,65 @@
+"""What the endpoints share."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from pipeline.api.access.keyring import Keyring
+from pipeline.api.access.limits import Limits
+from pipeline.api.boards.reads import Boards
+from pipeline.api.events.judge import Judge
+from pipeline.api.events.pressure import Pressure
+from pipeline.api.events.stamps import Stamps
+from pipeline.api.http.connection import Connection
+from pipeline.api.http.replies import Refusal
+from pipeline.api.metrics import EdgeMetrics
+from pipeline.kafka.producer import Ingest
+
+_log = structlog.get_logger("edge")
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """Everything an endpoint works with."""
+
+    ingest: Ingest
+    judge: Judge
+    keyring: Keyring
+    limits: Limits
+    metrics: EdgeMetrics
+    pressure: Pressure
+    boards: Boards
+    stamps: Stamps = field(default_factory=Stamps)
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def require_kafka(self) -> None:
+        """Raise Refusal at once while Kafka is known to be away, rather than hold the client until a time-out."""
+        if not self.ingest.reachable:
+            raise self.unavailable(self.ingest.fault)
+
+    def unavailable(self, reason: str) -> Refusal:
+        """Return the 503 for an event that never went to Kafka."""
+        return Refusal(503, f"{reason}; nothing was accepted", [("Retry-After", "2")])
+
+    def spawn(self, connection: Connection, answering: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine that answers the connection; a Refusal it raises is the answer."""
+        task = asyncio.get_running_loop().create_task(_answer(connection, answering))
+        self.tasks.add(task)
+        task.add_done_callback(lambda done: self._finished(done, connection))
+
+    def _finished(self, task: asyncio.Task[None], connection: Connection) -> None:
+        """Answer for a coroutine that failed: a fault of the program must not leave a client without a reply."""
+        self.tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            _log.error("a request failed", exc_info=fault)
+            connection.refuse(Refusal(500, "internal error"))
+
+
+async def _answer(connection: Connection, answering: Coroutine[Any, Any, None]) -> None:
+    try:
+        await answering
+    except Refusal as refusal:
+        connection.refuse(refusal)

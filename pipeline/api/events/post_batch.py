@@ -1,0 +1,168 @@
+"""POST /api/v1/events/batch: up to 2,000 events, each judged and answered for itself."""
+
+from typing import Any, Final
+
+import msgspec
+from confluent_kafka import KafkaError, Message
+
+from pipeline.api.access.keyring import Caller
+from pipeline.api.access.limits import Account
+from pipeline.api.context import Context
+from pipeline.api.events.judge import Admitted
+from pipeline.api.http.bodies import JSON_TYPES, LINE_TYPES, plain
+from pipeline.api.http.connection import Connection
+from pipeline.api.http.heads import Head
+from pipeline.api.http.replies import Header, Refusal, encode_json
+from pipeline.errors import EventError
+
+MAX_EVENTS: Final = 2_000
+MAX_BYTES: Final = 4 * 1024 * 1024
+_UNCONFIRMED: Final = (
+    "Kafka did not confirm every event in time: those under unconfirmed may have been stored or not; send them again "
+    "with these event_ids and timestamps, and each counts once"
+)
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def post_batch(context: Context, connection: Connection, head: Head, body: bytes, caller: Caller) -> None:
+    """Charge the caller for every event, judge each, publish those that pass. Raises Refusal."""
+    raws = split(head, plain(head, body, MAX_BYTES))
+    context.metrics.received += len(raws)
+    account = context.limits.account(caller, connection.peer)
+    size = sum(map(len, raws))
+    try:
+        if account is not None and not account.take(len(raws), size, connection.started):
+            context.spawn(connection, _publish_charged(context, connection, raws, caller, account))
+            return
+        _publish(context, connection, raws, caller, account)
+    except Refusal:
+        context.metrics.failed += len(raws)
+        raise
+
+
+def split(head: Head, body: bytes) -> list[bytes]:
+    """Cut a batch into the bytes of its events. Raises Refusal."""
+    if head.media_type in LINE_TYPES:
+        raws = [line for line in body.split(b"\n") if line and not line.isspace()]
+    elif head.media_type in JSON_TYPES:
+        try:
+            raws = [bytes(raw) for raw in _split_array(body)]
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise Refusal(400, f"not a JSON array of events: {error}") from None
+    else:
+        raise Refusal(415, "Content-Type must be application/json (an array) or application/x-ndjson")
+    if not raws:
+        raise Refusal(400, "a batch holds at least one event")
+    if len(raws) > MAX_EVENTS:
+        raise Refusal(413, f"{len(raws)} events; a batch has at most {MAX_EVENTS}")
+    return raws
+
+
+async def _publish_charged(
+    context: Context, connection: Connection, raws: list[bytes], caller: Caller, account: Account
+) -> None:
+    try:
+        await context.limits.charge(account, len(raws), sum(map(len, raws)))
+        _publish(context, connection, raws, caller, account)
+    except Refusal:
+        context.metrics.failed += len(raws)
+        raise
+
+
+def _publish(
+    context: Context, connection: Connection, raws: list[bytes], caller: Caller, account: Account | None
+) -> None:
+    context.require_kafka()
+    outcome = _Outcome(context, connection, account)
+    tick = context.stamps.now()
+    admit, games = context.judge.admit, caller.games
+    size = 0
+    for index, raw in enumerate(raws):
+        try:
+            admitted = admit(raw, tick)
+        except EventError as error:
+            outcome.reject(index, str(error))
+            continue
+        if games is not None and admitted.game_id not in games:
+            outcome.reject(index, f"game_id: the key {caller.name} may not touch this game")
+            continue
+        outcome.events.append(admitted)
+        size += len(admitted.value)
+    context.pressure.enter(size)
+    outcome.publish(size)
+
+
+class _Outcome:
+    """What became of each event of one batch; replies when the last one is settled."""
+
+    __slots__ = ("_account", "_all_lost", "_connection", "_desk", "_lost", "_pending", "_rejected", "_size", "events")
+
+    def __init__(self, context: Context, connection: Connection, account: Account | None) -> None:
+        self._desk = context
+        self._connection = connection
+        self._account = account
+        self._rejected: list[dict[str, Any]] = []
+        self._lost = set[bytes]()  # by value: two events with one value share one fate to a client
+        self._all_lost = False  # it is not known which
+        self._pending = 0
+        self._size = 0
+        self.events = list[Admitted]()
+
+    def reject(self, index: int, error: str) -> None:
+        """Note an event that breaks the contract."""
+        self._rejected.append({"index": index, "error": error})
+
+    def publish(self, size: int) -> None:
+        """Send the events that passed, whose records have `size` bytes in all."""
+        self._size = size
+        self._pending = len(self.events) + 1
+        publish, settled = self._desk.ingest.publish, self._settled
+        for event in self.events:
+            publish(event, settled)
+        self._settle_one()
+
+    def _settled(self, error: KafkaError | None, message: Message | None) -> None:
+        if error is not None:
+            self._all_lost = self._all_lost or message is None
+            self._lost.add((message.value() if message is not None else None) or b"")
+        self._settle_one()
+
+    def _settle_one(self) -> None:
+        self._pending -= 1
+        if self._pending == 0:
+            self._finish()
+
+    def _finish(self) -> None:
+        context = self._desk
+        context.pressure.leave(self._size)
+        rejected = {one["index"] for one in self._rejected}
+        total = len(self.events) + len(rejected)
+        indexes = [index for index in range(total) if index not in rejected] if rejected else range(total)
+        lost = [
+            {"index": index, "event_id": event.event_id, "timestamp": event.timestamp}
+            for index, event in zip(indexes, self.events, strict=True)
+            if self._all_lost or event.value in self._lost
+        ] if self._lost else []  # fmt: skip
+        accepted = len(self.events) - len(lost)
+        context.metrics.published += accepted
+        context.metrics.failed += total - accepted
+        content: dict[str, Any] = {
+            "accepted": accepted,
+            "rejected": self._rejected,
+            "event_ids": self._ids(total, rejected),
+        }
+        headers: list[Header] = self._account.headers() if self._account is not None else []
+        status = 200
+        if lost:
+            status = 503
+            content = {"error": _UNCONFIRMED, "unconfirmed": lost, **content}
+            headers = [("Retry-After", "1"), *headers]
+        elif not accepted:
+            status = 400
+            content = {"error": f"no event of this batch is valid; the first: {self._rejected[0]['error']}", **content}
+        self._connection.reply(status, encode_json(status, content, headers))
+
+    def _ids(self, total: int, rejected: set[int]) -> list[str | None]:
+        """Return an id for each event of the request, in its order, and null for those rejected."""
+        ids = iter(self.events)
+        return [None if index in rejected else next(ids).event_id for index in range(total)]

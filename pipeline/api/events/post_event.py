@@ -1,0 +1,99 @@
+"""POST /api/v1/events: one event, answered when Kafka has it."""
+
+from typing import Final
+
+import msgspec
+from confluent_kafka import KafkaError, Message
+
+from pipeline.api.access.keyring import Caller
+from pipeline.api.access.limits import Account
+from pipeline.api.context import Context
+from pipeline.api.events.judge import Admitted
+from pipeline.api.http.bodies import JSON_TYPES, plain
+from pipeline.api.http.connection import Connection
+from pipeline.api.http.heads import Head
+from pipeline.api.http.replies import Refusal
+from pipeline.contract.event import MAX_EVENT_BYTES
+from pipeline.errors import EventError
+
+_START: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
+    b'{"status":"success","event_id":"00000000-0000-0000-0000-000000000000"}\n'
+)
+_BODY: Final = b'\r\n{"status":"success","event_id":"'
+UNCONFIRMED: Final = (
+    "Kafka did not confirm in time: the event may have been stored or not; send it again with this event_id and "
+    "timestamp, and it counts once"
+)
+
+
+def post_event(context: Context, connection: Connection, head: Head, body: bytes, caller: Caller) -> None:
+    """Charge the caller, judge the event, publish it. Raises Refusal."""
+    context.metrics.received += 1
+    try:
+        raw = body if head.media_type == "application/json" and not head.encoding else _plain(head, body)
+        account = context.limits.account(caller, connection.peer)
+        if account is not None and not account.take(1, len(raw), connection.started):
+            context.spawn(connection, _publish_charged(context, connection, raw, caller, account))
+            return
+        _publish(context, connection, raw, caller, account)
+    except Refusal:
+        context.metrics.failed += 1
+        raise
+
+
+def _plain(head: Head, body: bytes) -> bytes:
+    if head.media_type not in JSON_TYPES:
+        raise Refusal(415, "Content-Type must be application/json")
+    return plain(head, body, MAX_EVENT_BYTES)
+
+
+async def _publish_charged(
+    context: Context, connection: Connection, raw: bytes, caller: Caller, account: Account
+) -> None:
+    try:
+        await context.limits.charge(account, 1, len(raw))
+        _publish(context, connection, raw, caller, account)
+    except Refusal:
+        context.metrics.failed += 1
+        raise
+
+
+def _publish(context: Context, connection: Connection, raw: bytes, caller: Caller, account: Account | None) -> None:
+    try:
+        admitted = context.judge.admit(raw, context.stamps.now())
+    except EventError as error:
+        raise Refusal(400, str(error)) from None
+    if caller.games is not None and admitted.game_id not in caller.games:
+        raise Refusal(403, f"game_id: the key {caller.name} may not touch this game")
+    context.require_kafka()
+    size = len(admitted.value)
+    context.pressure.enter(size)
+    context.ingest.publish(admitted, _Receipt(context, connection, admitted, account).settled)
+
+
+class _Receipt(msgspec.Struct, gc=False):
+    """One event that Kafka has not yet confirmed, and the client that waits for it."""
+
+    context: Context
+    connection: Connection
+    admitted: Admitted
+    account: Account | None
+
+    def settled(self, error: KafkaError | None, _message: Message | None) -> None:
+        """Answer the client."""
+        context, admitted = self.context, self.admitted
+        context.pressure.leave(len(admitted.value))
+        if error is None:
+            context.metrics.published += 1
+            limits = b"" if self.account is None else self.account.header_lines()
+            self.connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
+            return
+        context.metrics.failed += 1
+        refusal = Refusal(
+            503,
+            f"{UNCONFIRMED} ({error.str()})",
+            [("Retry-After", "1")],
+            event_id=admitted.event_id,
+            timestamp=admitted.timestamp,
+        )
+        self.connection.refuse(refusal)

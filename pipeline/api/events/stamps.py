@@ -1,0 +1,77 @@
+"""The server's time and the UUIDv7s made from it.
+
+One `Tick` serves every event of a millisecond: formatting a time and drawing randomness cost far more than an
+event may, and a UUIDv7 needs no finer clock than that.
+"""
+
+import secrets
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from pipeline.contract.event import MAX_AHEAD, format_timestamp
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Tick:
+    """One millisecond of the wall clock: its text, the latest time an event may carry in it, and its ids."""
+
+    __slots__ = ("_counter", "_prefix", "latest", "milliseconds", "text")
+
+    def __init__(self, milliseconds: int, second: str, latest_second: str) -> None:
+        self.milliseconds = milliseconds
+        fraction = f".{milliseconds % 1000:03d}000Z"
+        self.text = second + fraction
+        self.latest = latest_second + fraction
+        # RFC 9562, 6.2, method 2: 74 bits, random anew in each millisecond, of which the low 48 then count up. The
+        # top bit of the count starts at 0, so that it cannot overflow within the millisecond.
+        stamp, drawn = f"{milliseconds:012x}", secrets.randbits(73)
+        self._counter = drawn & (2**47 - 1)
+        self._prefix = f"{stamp[:8]}-{stamp[8:]}-{0x7000 | drawn >> 61:04x}-{0x8000 | drawn >> 47 & 0x3FFF:04x}-"
+
+    def next_id(self) -> str:
+        """Return a UUIDv7 greater than every one before it."""
+        self._counter += 1
+        return self._prefix + self._counter.to_bytes(6, "big").hex()
+
+    @property
+    def moment(self) -> datetime:
+        """The time as a datetime, in UTC."""
+        return EPOCH + timedelta(milliseconds=self.milliseconds)
+
+
+class Stamps:
+    """The process's source of ticks. It never goes back, though the wall clock may."""
+
+    __slots__ = ("_latest", "_second", "_seconds", "_tick")
+
+    def __init__(self, milliseconds: int | None = None) -> None:
+        self._seconds = -1
+        self._second = self._latest = ""
+        self._tick = self._next(time.time_ns() // 1_000_000 if milliseconds is None else milliseconds)
+
+    def last(self) -> Tick:
+        """Return the last tick given, without asking the clock."""
+        return self._tick
+
+    def now(self) -> Tick:
+        """Return the tick of this millisecond."""
+        milliseconds = time.time_ns() // 1_000_000
+        if milliseconds > self._tick.milliseconds:
+            self._tick = self._next(milliseconds)
+        return self._tick
+
+    def _next(self, milliseconds: int) -> Tick:
+        seconds = milliseconds // 1000
+        if seconds != self._seconds:
+            moment = EPOCH + timedelta(seconds=seconds)
+            self._seconds = seconds
+            self._second = format_timestamp(moment)[:19]
+            self._latest = format_timestamp(moment + MAX_AHEAD)[:19]
+        return Tick(milliseconds, self._second, self._latest)
+
+
+def tick_at(milliseconds: int) -> Tick:
+    """Return a tick of any time."""
+    return Stamps(milliseconds).last()

@@ -1,0 +1,48 @@
+"""The `gamemetrics` command: one line per subcommand, each implemented in the module that it names."""
+
+import sys
+
+import typer
+
+from pipeline.cli.cache import cache
+from pipeline.cli.consume import consume
+from pipeline.cli.dlq import dlq
+from pipeline.cli.keys import keys
+from pipeline.cli.lag import lag
+from pipeline.cli.load import load
+from pipeline.cli.local import local
+from pipeline.cli.migrate import migrate
+from pipeline.cli.run import run
+from pipeline.cli.serve import serve
+from pipeline.cli.verify import verify
+from pipeline.errors import ConfigurationError, PipelineError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.add_typer(local, name="local")
+app.add_typer(keys, name="keys")
+app.add_typer(cache, name="cache")
+app.add_typer(dlq, name="dlq")
+app.command()(run)
+app.command()(serve)
+app.command()(migrate)
+app.command()(consume)
+app.command()(load)
+app.command()(lag)
+app.command()(verify)
+
+
+@app.callback()
+def gamemetrics() -> None:
+    """Run a game-event pipeline: HTTP in, Kafka in the middle, PostgreSQL and Redis out, every event counted once."""
+
+
+def main() -> None:
+    """Run the command line; exit 0 good, 1 the thing asked about is bad, 2 usage or configuration."""
+    try:
+        app()
+    except ConfigurationError as error:
+        sys.stderr.write(f"gamemetrics: {error}\n")
+        sys.exit(2)
+    except PipelineError as error:
+        sys.stderr.write(f"gamemetrics: {error}\n")
+        sys.exit(1)

@@ -1,0 +1,101 @@
+"""Flights: epochs on their way through the stages, several at once, landing in the order they left.
+
+Each stage is one thread with a queue: decode and prepare, PostgreSQL, Redis. The order of epochs is the order of the
+queues, so it needs no numbering; that a flight whose predecessor failed writes nothing is not the queue's doing but
+the watermark's, which such an epoch does not meet (`sinks.postgres`).
+"""
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from time import monotonic
+from typing import ParamSpec, TypeVar
+
+from pipeline import metrics
+from pipeline.contract.offsets import Spans
+from pipeline.epoch.batch import Records
+from pipeline.epoch.epoch import Epoch
+from pipeline.sinks.postgres import Written
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The work of each stage; what one returns the next is given, and what one raises comes out at the landing."""
+
+    prepare: Callable[[Spans, Records], Epoch]
+    write: Callable[[Epoch], Written]
+    apply: Callable[[Spans, Written], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """One epoch under way; `arrived` is done when both sinks have it."""
+
+    spans: Spans
+    arrived: "Future[None]"
+
+
+class Flights:
+    """Up to `depth` epochs under way. Launch and land from one thread."""
+
+    def __init__(self, stages: Stages, depth: int) -> None:
+        self._stages = stages
+        self._depth = depth
+        self._under_way: deque[Flight] = deque()
+        self._threads = {
+            name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("prepare", "postgres", "redis")
+        }
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further epoch may leave before one has landed."""
+        return len(self._under_way) >= self._depth
+
+    def launch(self, spans: Spans, records: Records) -> None:
+        """Send an epoch on its way."""
+        prepared = self._threads["prepare"].submit(_timed, "prepare", self._stages.prepare, spans, records)
+        written = self._threads["postgres"].submit(lambda: _timed("postgres", self._stages.write, prepared.result()))
+        arrived = self._threads["redis"].submit(lambda: _timed("redis", self._stages.apply, spans, written.result()))
+        self._under_way.append(Flight(spans, arrived))
+        metrics.flights.set(len(self._under_way))
+
+    def land(self, timeout: float) -> list[Spans]:
+        """Return the spans of the epochs that arrived, waiting up to `timeout` seconds for the first of them.
+
+        Raises what an epoch's stages raised; that epoch and those after it have not arrived.
+        """
+        if self._under_way and timeout > 0:
+            wait([self._under_way[0].arrived], timeout)
+        landed = []
+        while self._under_way and self._under_way[0].arrived.done():
+            self._under_way[0].arrived.result()
+            landed.append(self._under_way.popleft().spans)
+        metrics.flights.set(len(self._under_way))
+        return landed
+
+    def abandon(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds until every flight has ended, whichever way, and forget them; False: not yet."""
+        if wait([flight.arrived for flight in self._under_way], timeout).not_done:
+            return False
+        self._under_way.clear()
+        return True
+
+    def close(self) -> None:
+        """End the threads once their queues are empty."""
+        for thread in self._threads.values():
+            thread.shutdown(wait=True)
+
+
+def _timed(stage: str, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    began = monotonic()
+    try:
+        return work(*args, **kwargs)
+    finally:
+        metrics.stage_seconds.labels(stage).observe(monotonic() - began)

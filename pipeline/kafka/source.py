@@ -1,0 +1,206 @@
+"""The Kafka source: records as columns, and assignments that start where PostgreSQL says.
+
+Kafka's committed offset is only a hint for lag tools. All calls come from one thread; the callbacks of a rebalance run
+inside `poll`, and what they raise comes out of it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from pipeline.config import Settings
+from pipeline.contract.offsets import Spans
+from pipeline.epoch.batch import RECORD_COLUMNS, Records
+from pipeline.errors import HaltError, PipelineError, UnavailableError
+from pipeline.kafka.client import ASK_SECONDS, client_config, translate
+
+_PREFETCH_KILOBYTES: Final = 4 * 1024
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a rebalance asks of its listener: where to start partitions, and to finish work on those that go away."""
+
+    start: Callable[[list[int]], dict[int, int]]
+    finish: Callable[[list[int]], None]
+
+
+class Source:
+    """Reads one topic as a member of a group."""
+
+    def __init__(self, settings: Settings, group_id: str, service: str, assignment: Assignment) -> None:
+        self._settings = settings
+        self._topic = settings.kafka_topic
+        self._assignment = assignment
+        self._failed: PipelineError | None = None
+        self._paused = False
+        self._consumer = Consumer(
+            {
+                **client_config(settings),
+                "client.id": service,
+                "group.id": group_id,
+                "enable.auto.commit": False,
+                # Positions come from PostgreSQL; an offset the broker does not have is a gap to halt on, not to jump.
+                "auto.offset.reset": "error",
+                "isolation.level": "read_committed",
+                # Where a log ends in a transaction's marker, only this tells that nothing is left to read.
+                "enable.partition.eof": True,
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": settings.kafka_session_timeout_ms,
+                "heartbeat.interval.ms": min(3_000, settings.kafka_session_timeout_ms // 3),
+                "max.poll.interval.ms": settings.kafka_max_poll_interval_ms,
+                "queued.min.messages": 200_000,
+                "queued.max.messages.kbytes": _PREFETCH_KILOBYTES,
+                "fetch.queue.backoff.ms": 10,  # its default holds a drained queue back for a second
+            },
+            logger=None,
+        )
+
+    def subscribe(self) -> None:
+        """Join the group; assignments come in through `poll`."""
+        self._consumer.subscribe(
+            [self._topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, limit: int, timeout: float) -> Records:
+        """Return up to `limit` records, as soon as there are that many or else after `timeout` seconds.
+
+        Raises HaltError, ConfigurationError, and what the assignment's callbacks raise.
+        """
+        try:
+            messages = self._consumer.consume(limit, timeout)
+        except KafkaException as error:
+            raise translate(error.args[0], self._settings) from error
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        good, ends = messages, dict[int, int]()
+        if bad := [message for message in messages if message.error() is not None]:
+            for message in bad:
+                self._note(message, ends)
+            good = [message for message in messages if message.error() is None]
+        return Records(frame_of(good), ends)
+
+    def _note(self, message: Message, ends: dict[int, int]) -> None:
+        """Raise what stops the consumer; log what passes by itself; note the end of a partition."""
+        error, partition, offset = message.error(), message.partition(), message.offset()
+        if error is None:
+            return
+        if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            if partition is not None and offset is not None:
+                ends[partition] = offset
+            return
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
+            raise HaltError(f"topic {self._topic} partition {partition}: {error.str()}")
+        translated = translate(error, self._settings)
+        if not isinstance(translated, UnavailableError):
+            raise translated
+        log.warning("kafka", error=error.str())
+
+    def ranges(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """Return the first offset and the end of each partition's log. Raises UnavailableError."""
+        try:
+            return {
+                p: self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=ASK_SECONDS)
+                for p in partitions
+            }
+        except KafkaException as error:
+            raise translate(error.args[0], self._settings) from error
+
+    def ends(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the end of each partition's log, as the last fetch saw it; Kafka is asked only while none is made.
+
+        For metrics: a partition whose end is not known now is left out.
+        """
+        found = {}
+        for partition in partitions:
+            place = TopicPartition(self._topic, partition)
+            with contextlib.suppress(KafkaException):
+                known = self._consumer.get_watermark_offsets(place, timeout=1.0, cached=not self._paused)
+                if known is not None and known[1] >= 0:
+                    found[partition] = known[1]
+        return found
+
+    def commit(self, spans: Spans) -> None:
+        """Tell the broker how far the sinks are; a refusal is logged, for the truth lies in PostgreSQL."""
+        offsets = [TopicPartition(self._topic, span.partition, span.stop) for span in spans]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            log.info("offset commit refused; the next one covers it", error=str(error))
+
+    def seek(self, offsets: dict[int, int]) -> None:
+        """Continue partitions from other offsets. Raises UnavailableError."""
+        for partition, offset in offsets.items():
+            place = TopicPartition(self._topic, partition, offset)
+            try:
+                self._consumer.seek(place)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - its public name
+                    raise translate(error.args[0], self._settings) from error
+                # Reading it has not begun, or has ended with an error: assigned anew, it starts where it should.
+                self._consumer.incremental_unassign([place])
+                self._assign([place])
+
+    def pause(self) -> None:
+        """Fetch nothing more, so that `poll` can keep the membership alive while the sinks are behind."""
+        if not self._paused:
+            self._consumer.pause(self._consumer.assignment())
+            self._paused = True
+
+    def resume(self) -> None:
+        """Fetch again."""
+        if self._paused:
+            self._consumer.resume(self._consumer.assignment())
+            self._paused = False
+
+    def close(self) -> None:
+        """Leave the group."""
+        self._consumer.close()
+
+    # -- rebalance -------------------------------------------------------------------------------------------------
+
+    def _on_assign(self, _: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            starts = self._assignment.start([one.partition for one in partitions])
+        except PipelineError as error:
+            self._failed = error
+            return
+        self._assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
+
+    def _assign(self, places: list[TopicPartition]) -> None:
+        self._consumer.incremental_assign(places)
+        if self._paused:
+            self._consumer.pause(places)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        try:
+            self._assignment.finish([one.partition for one in partitions])
+        except PipelineError as error:
+            self._failed = error
+        consumer.incremental_unassign(partitions)
+
+    def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        log.warning("partitions lost", partitions=[one.partition for one in partitions])
+        self._on_revoke(consumer, partitions)
+
+
+def frame_of(messages: Sequence[Message]) -> pl.DataFrame:
+    """Put messages that are no errors into columns of RECORD_COLUMNS."""
+    return pl.DataFrame(
+        {
+            "partition": list(map(Message.partition, messages)),
+            "offset": list(map(Message.offset, messages)),
+            "timestamp": [moment for _, moment in map(Message.timestamp, messages)],
+            "key": list(map(Message.key, messages)),
+            "value": list(map(Message.value, messages)),
+        },
+        schema=RECORD_COLUMNS,
+    )

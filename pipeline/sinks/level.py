@@ -1,0 +1,175 @@
+"""Bringing Redis level with PostgreSQL: replay what is owed, or refill, while no epoch is under way.
+
+Redis may stand behind (a crash between the two sinks, an older snapshot), nowhere (emptied), or ahead (PostgreSQL was
+restored). Behind is mended from the outbox; anything else, and an outbox that no longer reaches back, by filling the
+counters from PostgreSQL under the exclusive form of the lock that every epoch's transaction shares.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import psycopg
+import structlog
+
+from pipeline.config import Settings
+from pipeline.epoch.epoch import Plan
+from pipeline.epoch.outbox import Call
+from pipeline.sinks.connection import connect, translated, unblocking
+from pipeline.sinks.postgres import CACHE_LOCK
+from pipeline.sinks.redis import RedisSink, Standing
+from pipeline.sinks.refill import refill, refill_key
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    partition: int
+    first: int
+    next: int
+
+
+class Cache:
+    """Levels one group's counters in Redis with PostgreSQL, over a connection of its own; one caller at a time."""
+
+    def __init__(self, settings: Settings, plan: Plan, group_id: str, sink: RedisSink) -> None:
+        self._settings = settings
+        self._plan = plan
+        self._group = group_id
+        self._sink = sink
+        self._open: psycopg.Connection | None = None
+        self._turn = threading.RLock()
+
+    def close(self) -> None:
+        """Close the connection; a lock that it held is freed."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    def level(self, partitions: Iterable[int]) -> None:
+        """Bring the partitions in Redis to where PostgreSQL stands, from the outbox or else by a rebuild.
+
+        Raises UnavailableError; calling again goes on where it stopped.
+        """
+        wanted = frozenset(partitions)
+        with self._turn:
+            if not self.replay(wanted):
+                with self.exclusively():
+                    # Another consumer may have refilled the counters while this one waited for the lock.
+                    if not self.replay(wanted):
+                        self.rebuild_locked()
+            if refused := self._sink.refused():
+                self.repair(refused)
+
+    def rebuild(self) -> int:
+        """Refill the group's counters from PostgreSQL; returns how many keys were written."""
+        with self.exclusively():
+            return self.rebuild_locked()
+
+    def repair(self, keys: Iterable[str]) -> None:
+        """Refill single keys that refused an increment (someone stored another type under the name)."""
+        with self.exclusively():
+            if not self.replay():
+                self.rebuild_locked()
+                return
+            for key in sorted(set(keys)):
+                with translated():
+                    refill_key(self._connection(), self._sink.client, key, self._plan)
+                self._sink.mended(key)
+                log.warning("key refilled", key=key, reason="it held another type, so an increment was refused")
+
+    @contextmanager
+    def exclusively(self) -> Iterator[psycopg.Connection]:
+        """Hold off every epoch's transaction; what was committed before stands in PostgreSQL and in the outbox."""
+        with self._turn:
+            with translated():
+                connection = self._connection()
+                with unblocking(connection):
+                    connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
+                # Should this process freeze here, the server frees the lock; all consumers wait for it.
+                connection.execute("SET idle_session_timeout = '60s'")
+            try:
+                yield connection
+            finally:
+                if not connection.closed:
+                    with translated():
+                        connection.execute("RESET idle_session_timeout")
+                        connection.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
+
+    def rebuild_locked(self) -> int:
+        """Refill while `exclusively` is held.
+
+        The watermarks go first and come back last: a call that is still under way is refused as `behind` meanwhile,
+        and a rebuild that was cut off leaves no watermark, so the next one starts again. They are read before the
+        counters: should the connection break, and the lock with it, they are at worst older than what was filled by
+        nobody but us, and the outbox has the rest.
+        """
+        log.warning("refilling Redis from PostgreSQL", group=self._group)
+        marks = {mark.partition: mark.next for mark in self._marks(None)}
+        token = self._sink.forget(marks)
+        with translated():
+            keys = refill(self._connection(), self._sink.client, self._plan)
+        self._sink.restore(marks, token)
+        log.info("Redis refilled", group=self._group, keys=keys)
+        return keys
+
+    # -- replay ----------------------------------------------------------------------------------------------------
+
+    def replay(self, wanted: frozenset[int] | None = None) -> bool:
+        """Apply what the outbox holds for partitions that lag (None: all); False where that does not reach."""
+        standings = self._sink.standings()  # read first: a healthy Redis is never ahead of a PostgreSQL read later
+        return all(self._replay_partition(mark, standings.get(mark.partition)) for mark in self._marks(wanted))
+
+    def _replay_partition(self, mark: _Mark, standing: Standing | None) -> bool:
+        if standing is None:
+            if mark.next > mark.first:
+                return False
+            self._sink.start(mark.partition, mark.first)
+            return True
+        if standing.offset > mark.next:
+            return False
+        while standing.offset < mark.next:
+            calls = self._owed(mark.partition, standing.offset)
+            if not calls or calls[0].from_offset != standing.offset:
+                return False
+            if self._sink.apply(calls).verdict == "behind":
+                return False
+            standing = Standing(calls[-1].next_offset, 0)
+        return True
+
+    def _owed(self, partition: int, offset: int) -> list[Call]:
+        """Read the calls of the first epoch after an offset."""
+        place = (self._group, self._settings.kafka_topic, partition)
+        with translated():
+            rows = (
+                self._connection()
+                .execute(
+                    "SELECT partition, from_offset, next_offset, chunk, chunks, payload FROM pipeline_outbox"
+                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset ="
+                    " (SELECT min(next_offset) FROM pipeline_outbox"
+                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s) ORDER BY chunk",
+                    (*place, *place, offset),
+                )
+                .fetchall()
+            )
+        return [Call(*row) for row in rows]
+
+    def _marks(self, wanted: frozenset[int] | None) -> list[_Mark]:
+        with translated():
+            rows = (
+                self._connection()
+                .execute(
+                    "SELECT partition, first_offset, next_offset FROM pipeline_watermarks"
+                    " WHERE group_id = %s AND topic = %s ORDER BY partition",
+                    (self._group, self._settings.kafka_topic),
+                )
+                .fetchall()
+            )
+        return [_Mark(*row) for row in rows if wanted is None or row[0] in wanted]
+
+    def _connection(self) -> psycopg.Connection:
+        if self._open is None or self._open.closed:
+            self._open = connect(self._settings, f"{self._plan.role.service}-cache")
+        return self._open

@@ -1,0 +1,217 @@
+"""The boards in Redis against those in PostgreSQL: every place of every board that should be there, and its expiry."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
+
+import psycopg
+from redis.exceptions import ResponseError
+
+from pipeline.contract.event import board_key
+from pipeline.epoch.epoch import Plan
+from pipeline.sinks.redis import translated as redis_translated
+from pipeline.sinks.refill import period_name, split_board_key
+from pipeline.verify.report import Advance, Report
+
+if TYPE_CHECKING:
+    import redis
+
+_PAGE: Final = 2_000
+
+# Ordered by board, so that a page is of few boards.
+_SCORES: Final = {
+    "alltime": "SELECT game_id, NULL::date, player_id, trim_scale(score)::text FROM leaderboard_alltime",
+    "daily": "SELECT game_id, day, player_id, trim_scale(score)::text FROM leaderboard_daily",
+    "weekly": (
+        "SELECT game_id, date_trunc('week', day)::date, player_id, trim_scale(sum(score))::text"
+        " FROM leaderboard_daily GROUP BY 1, 2, 3"
+    ),
+}
+_DAYS: Final = {"alltime": 0, "daily": 1, "weekly": 7}
+_NO_KEY: Final = -2
+_NO_EXPIRY: Final = -1
+
+
+@dataclass(slots=True)
+class Places:
+    """Places that differ, by board key: players; none where the board differs as a whole, in its type or its expiry."""
+
+    players: dict[str, set[str]] = field(default_factory=dict)
+
+    def add(self, key: str, player: str) -> None:
+        """Suspect one place."""
+        self.players.setdefault(key, set()).add(player)
+
+    def add_board(self, key: str) -> None:
+        """Suspect a board as a whole."""
+        self.players.setdefault(key, set())
+
+
+class BoardPages:
+    """Compares boards page by page, so that no board need fit in memory."""
+
+    def __init__(self, connection: psycopg.Connection, client: "redis.Redis", plan: Plan) -> None:
+        self._connection = connection
+        self._client = client
+        self._keep = {"alltime": 0, "daily": plan.expiry.daily_days, "weekly": plan.expiry.weekly_days}
+        self.compared = 0
+
+    def suspects(self, advance: Advance) -> Places:
+        """Compare all as it comes; returns the places that differ."""
+        found = Places()
+        sizes: dict[str, int] = {}
+        for period in _SCORES:
+            for page in self._pages(period):
+                self._compare(period, page, sizes, found)
+                self.compared += len(page)
+                advance("comparing Redis boards", self.compared, 0)
+        with redis_translated():
+            scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter("leaderboard:*", count=_PAGE)}
+        for key in sorted(scanned | sizes.keys()):
+            self._compare_size(key, sizes.get(key, 0), found)
+        return found
+
+    def settle(self, places: Places, report: Report) -> None:
+        """Read places again, with the epochs held off, and report those that differ."""
+        for key, players in sorted(places.players.items()):
+            self._settle_board(key, report)
+            ordered = sorted(players)
+            for start in range(0, len(ordered), _PAGE):
+                page = ordered[start : start + _PAGE]
+                expected = self._expected(key, page)
+                for player, score in zip(page, self._scores(key, page), strict=True):
+                    self._report(key, player, expected.get(player), score, report)
+
+    # -- as it comes -------------------------------------------------------------------------------------------------
+
+    def _compare(self, period: str, page: list[tuple[Any, ...]], sizes: dict[str, int], found: Places) -> None:
+        for (game, start), rows in groupby(page, key=itemgetter(0, 1)):
+            if not self._lives(period, start):
+                continue
+            key = board_key(game, period_name(period, start) if start is not None else period)
+            expected = {player: score for _, _, player, score in rows}
+            sizes[key] = sizes.get(key, 0) + len(expected)
+            for (player, score), stored in zip(expected.items(), self._scores(key, list(expected)), strict=True):
+                if not _same(score, stored):
+                    found.add(key, player)
+
+    def _compare_size(self, key: str, size: int, found: Places) -> None:
+        """Where a board has more or fewer places than it should, look for those that should not be there."""
+        with redis_translated():
+            kind = _kind(self._client.type(key))
+        if kind not in {"zset", "none"} or _parts(key) is None:
+            found.add_board(key)
+            return
+        if self._wrong_expiry(key) is not None:
+            found.add_board(key)
+        with redis_translated():
+            if self._client.zcard(key) == size and not found.players.get(key):
+                return
+        for page in self._members(key):
+            expected = self._expected(key, page)
+            for player in page:
+                if player not in expected:
+                    found.add(key, player)
+
+    # -- settled -----------------------------------------------------------------------------------------------------
+
+    def _settle_board(self, key: str, report: Report) -> None:
+        with redis_translated():
+            kind = _kind(self._client.type(key))
+        if _parts(key) is None:
+            report.differences.add("Redis board", key, None, f"a {kind}: the name is no board's")
+        elif kind not in {"zset", "none"}:
+            report.differences.add("Redis board", key, "a sorted set", f"a {kind}")
+        elif wrong := self._wrong_expiry(key):
+            report.differences.add("Redis board", f"{key} expiry", *wrong)
+
+    def _report(self, key: str, player: str, expected: str | None, found: float | None, report: Report) -> None:
+        if not _same(expected, found):
+            shown = None if found is None else f"{found:.0f}" if found == int(found) else repr(found)
+            report.differences.add("Redis board", f"{key} player {player!r}", expected, shown)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    def _wrong_expiry(self, key: str) -> tuple[str, str] | None:
+        """Say what a board's expiry should be and what it is; when exactly is left to what was configured back then."""
+        parts = _parts(key)
+        with redis_translated():
+            seconds = self._client.ttl(key)
+        forever = parts is not None and parts[1] == "alltime"
+        if seconds == _NO_KEY or forever == (seconds == _NO_EXPIRY):
+            return None
+        return ("never", f"in {seconds} s") if forever else ("some time after its period", "never")
+
+    def _pages(self, period: str) -> Iterator[list[tuple[Any, ...]]]:
+        with self._connection.transaction(), self._connection.cursor(name="boards") as cursor:
+            cursor.execute(f"{_SCORES[period]} ORDER BY 1, 2, 3".encode())
+            while page := cursor.fetchmany(_PAGE):
+                yield page
+
+    def _expected(self, key: str, players: list[str]) -> dict[str, str]:
+        """Return what PostgreSQL has of places on one board, nothing where the board has passed."""
+        parts = _parts(key)
+        if parts is None or not self._lives(parts[1], parts[2]):
+            return {}
+        game, period, start = parts
+        if period == "alltime":
+            query = (
+                "SELECT player_id, trim_scale(score)::text FROM leaderboard_alltime"
+                " WHERE game_id = %(game)s AND player_id = ANY(%(p)s)"
+            )
+        else:
+            query = (
+                "SELECT player_id, trim_scale(sum(score))::text FROM leaderboard_daily WHERE game_id = %(game)s"
+                " AND day >= %(start)s AND day < %(stop)s AND player_id = ANY(%(p)s) GROUP BY 1"
+            )
+        span = {"start": start, "stop": start + timedelta(days=_DAYS[period])}
+        rows = self._connection.execute(query, {"game": game, "p": players, **span}).fetchall()
+        return dict(rows)
+
+    def _scores(self, key: str, players: list[str]) -> list[float | None]:
+        """Read places; a key of another type has none."""
+        with redis_translated():
+            try:
+                return self._client.zmscore(key, players)
+            except ResponseError as error:
+                if not str(error).startswith("WRONGTYPE"):
+                    raise
+                return [None] * len(players)
+
+    def _members(self, key: str) -> Iterator[list[str]]:
+        page: list[str] = []
+        with redis_translated():
+            for member, _ in self._client.zscan_iter(key, count=_PAGE):
+                page.append(member.decode("utf-8", "replace"))
+                if len(page) >= _PAGE:
+                    yield page
+                    page = []
+        if page:
+            yield page
+
+    def _lives(self, period: str, start: date | None) -> bool:
+        """Whether a board should be in Redis now: for ever, or for a while after its period."""
+        if period == "alltime" or start is None:
+            return True
+        gone = start + timedelta(days=_DAYS[period] + self._keep[period])
+        return datetime.now(UTC) < datetime(gone.year, gone.month, gone.day, tzinfo=UTC)
+
+
+def _kind(answer: bytes | str) -> str:
+    return answer.decode() if isinstance(answer, bytes) else answer
+
+
+def _parts(key: str) -> tuple[str, str, date] | None:
+    try:
+        game, period, start = split_board_key(key)
+    except ValueError:
+        return None
+    return (game, period, start) if period in _DAYS else None
+
+
+def _same(expected: str | None, found: float | None) -> bool:
+    """Compare an exact sum with a Redis score, a double: exact to 2^53, and the nearest double beyond."""
+    return found is None if expected is None else found is not None and float(expected) == found

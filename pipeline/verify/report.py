@@ -1,0 +1,40 @@
+"""What a verification found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline.verify.differences import Differences
+
+Advance = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and how much there is (0: unknown)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLine:
+    """One partition's account: records = admitted + duplicates + dead_lettered, and how far the log goes on."""
+
+    partition: int
+    records: int
+    admitted: int
+    duplicates: int
+    dead_lettered: int
+    lag: int
+
+
+@dataclass(slots=True)
+class Report:
+    """What was compared, what differs, and what could not be recounted."""
+
+    groups: dict[str, list[PartitionLine]] = field(default_factory=dict)
+    compared: dict[str, int] = field(default_factory=dict)
+    not_recounted: list[str] = field(default_factory=list)
+    differences: Differences = field(default_factory=Differences)
+
+    def compare(self, what: str, number: int) -> None:
+        """Note that so many keys were compared."""
+        self.compared[what] = self.compared.get(what, 0) + number
+
+    def skip(self, what: str) -> None:
+        """Note that something could not be recounted."""
+        if what not in self.not_recounted:
+            self.not_recounted.append(what)

@@ -1,0 +1,82 @@
+"""An account under many callers at once; the limits themselves are tried on a real Valkey, in test_edge_access."""
+
+import asyncio
+from typing import Final
+
+import pytest
+
+from pipeline.api.access.limits import Account
+from pipeline.api.http.replies import Refusal
+
+_MANY: Final = 500
+_ROUNDS: Final = 5
+
+
+class Lessor:
+    """Answers a question for a lease when told to, by what the account itself has."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self.may_answer = asyncio.Event()
+
+    async def __call__(
+        self, account: Account, _needs: list[int], wants: list[float]
+    ) -> tuple[bool, list[float], float, float]:
+        self.asked += 1
+        await self.may_answer.wait()
+        passes, _, wait, left = account.charge_locally([int(want) for want in wants], 0.0)
+        return passes, wants if passes else [0.0, 0.0], wait, left
+
+
+async def rounds(number: int) -> None:
+    for _ in range(number):
+        await asyncio.sleep(0)
+
+
+async def waiting(account: Account, lessor: Lessor) -> list["asyncio.Task[None]"]:
+    tasks = [asyncio.create_task(account.refill(1, 100, lessor)) for _ in range(_MANY)]
+    await rounds(2)
+    assert lessor.asked == 1, "one question at a time"
+    return tasks
+
+
+def test_those_who_waited_for_a_lease_go_on_together() -> None:
+    """In turns, the last of them waited for as many rounds of the loop as there were before it."""
+
+    async def scenario() -> None:
+        account, lessor = Account("busy", 1e6, 1e9, 0.0), Lessor()
+        tasks = await waiting(account, lessor)
+        lessor.may_answer.set()
+        await rounds(_ROUNDS)
+        assert all(task.done() for task in tasks)
+        assert lessor.asked == 2, "once for the first of them, once for all that came meanwhile"
+
+    asyncio.run(scenario())
+
+
+def test_those_who_waited_are_refused_together() -> None:
+    async def scenario() -> None:
+        account, lessor = Account("slow", 10, 0, 0.0), Lessor()
+        assert account.charge_locally([10, 0], 0.0)[0], "the burst"
+        tasks = await waiting(account, lessor)
+        lessor.may_answer.set()
+        await rounds(_ROUNDS)
+        assert all(isinstance(task.exception(), Refusal) for task in tasks)
+        assert lessor.asked == 1
+
+    asyncio.run(scenario())
+
+
+def test_who_asked_and_went_away_keeps_nobody_waiting() -> None:
+    async def scenario() -> None:
+        account, lessor = Account("busy", 1e6, 1e9, 0.0), Lessor()
+        first, *others = await waiting(account, lessor)
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        lessor.may_answer.set()
+        await rounds(2 * _ROUNDS)
+        assert all(task.done() and task.exception() is None for task in others)
+        assert lessor.asked == 2
+
+    asyncio.run(scenario())
