@@ -1,6 +1,5 @@
 """For any bytes, any time and any key of a record: decoding returns, and its fate is one and the judge's."""
 
-import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -16,7 +15,7 @@ from pipeline.engine.lag import ages
 from pipeline.epoch import decode as decoding
 from pipeline.epoch.aggregate import Expiry
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
-from pipeline.epoch.decode import Decoded, Decoder
+from pipeline.epoch.decode import Decoder
 from pipeline.epoch.epoch import Plan, prepare, rehearsed
 from pipeline.epoch.layout import LayoutLane
 from pipeline.epoch.rejected import BadRatio
@@ -25,7 +24,7 @@ from pipeline.epoch.typed import TypedLane
 from pipeline.errors import EventError
 from pipeline.verify.recount import Names, Recount
 from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, now
-from tests.unit.epoch.test_decode import from_edge, values
+from tests.unit.epoch.test_decode import fates, from_edge, values
 from tests.unit.epoch.test_narrowing import panicking
 
 SCORING = load_scoring()
@@ -72,24 +71,6 @@ def verdicts(batch: Sequence[Row]) -> dict[int, Event | str]:
             found[offset] = parse_record(value, Origin(record_id(TOPIC, 0, offset), record_time(moment)), SCORING)
         except EventError as error:
             found[offset] = str(error)
-    return found
-
-
-def fates(decoded: Decoded) -> dict[int, Event | str]:
-    found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
-    assert len(found) == len(decoded.rejected)
-    for row in decoded.events.iter_rows(named=True):
-        assert row["offset"] not in found, "one fate"
-        found[row["offset"]] = Event(
-            uuid.UUID(bytes=row["event_id"]),
-            row["event_type"],
-            row["player_id"],
-            row["game_id"],
-            row["event_timestamp"],
-            row["ingested_at"],
-            row["data"].encode(),
-            row["score"],
-        )
     return found
 
 

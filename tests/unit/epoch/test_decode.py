@@ -59,23 +59,30 @@ def judge(values: Sequence[bytes | None], received: datetime = RECEIVED) -> dict
     return verdicts
 
 
+def fates(decoded: Decoded) -> dict[int, Event | str]:
+    """Return what became of each record, by offset: the event, or why it is none."""
+    found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
+    assert len(found) == len(decoded.rejected)
+    for row in decoded.events.iter_rows(named=True):
+        assert row["offset"] not in found, "one fate"
+        found[row["offset"]] = Event(
+            uuid.UUID(bytes=row["event_id"]),
+            row["event_type"],
+            row["player_id"],
+            row["game_id"],
+            row["event_timestamp"],
+            row["ingested_at"],
+            row["data"].encode(),
+            row["score"],
+        )
+    return found
+
+
 def assert_agrees(values: Sequence[bytes | None], received: datetime = RECEIVED) -> None:
     expected = judge(values, received)
     for decoder in (EveryLane, Decoder):
         decoded = decode(values, received, decoder)
-        found: dict[int, Event | str] = {one.offset: one.reason for one in decoded.rejected}
-        for row in decoded.events.iter_rows(named=True):
-            found[row["offset"]] = Event(
-                uuid.UUID(bytes=row["event_id"]),
-                row["event_type"],
-                row["player_id"],
-                row["game_id"],
-                row["event_timestamp"],
-                row["ingested_at"],
-                row["data"].encode(),
-                row["score"],
-            )
-        assert found == expected
+        assert fates(decoded) == expected
         assert len(decoded.events) + len(decoded.rejected) == len(values)
 
 
