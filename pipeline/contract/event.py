@@ -52,7 +52,7 @@ RECORD_NAMESPACE: Final = uuid.UUID("6f0c1f6e-8f43-5a5c-9d5b-3a8d0c6f5e21")
 _event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
 _identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
 _uuid = re.compile(UUID_PATTERN.replace("$", r"\Z"))
-_fine_number = re.compile(rb"[eE]-[0-9]{4}|\.[0-9]{%d}" % (MAX_SCALE - 999))
+_fine_number = re.compile(rb"[0-9][eE]-[0-9]{4}|\.[0-9]{%d}" % (MAX_SCALE - 999))
 _brackets = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _timestamp = re.compile(TIMESTAMP_PATTERN.replace("$", r"\Z"), re.ASCII)
 

@@ -313,6 +313,7 @@ def test_agrees_on_what_foreign_writers_send(raw: bytes) -> None:
         {"data": {"score": 0}},
         {"event_type": "quest_completed", "data": {}},
         {"data": {"score": 1, "data": {"data": 1}, "tags": ["[ABC]", {"x": "}"}] * 40}},
+        {"data": {"score": 1, "build": "release-2026.11", "small": 1.5e-7, "date": "size-1e-9"}},
         {"player_id": "Zo\u00eb \U0001f3ae \u200d", "game_id": 'the "one" \\ only'},
         {"timestamp": "2026-11-18t12:30:00.123456789+02:00"},
     ],
