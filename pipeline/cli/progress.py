@@ -1,17 +1,19 @@
 """A progress bar on a terminal, and nothing elsewhere."""
 
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline.verify.report import Advance
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pipeline.verify.report import Advance
 
 
 @contextmanager
-def progress() -> Iterator[Advance]:
+def progress() -> "Iterator[Advance]":
     """Yield a function that moves a bar for each thing it is told of."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _total: None
