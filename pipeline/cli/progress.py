@@ -9,6 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from pipeline.verify.report import Advance
 
 
