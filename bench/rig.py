@@ -151,7 +151,7 @@ def running_rig() -> Iterator[Rig]:
         # PostgreSQL runs as another account when the bench runs as root, and must pass through.
         Path(directory).chmod(0o711)
         stack = Stack(Path(directory))
-        with stack.tethered():
+        with stack.supervised():
             stack.start()
             try:
                 yield rig_on(stack)

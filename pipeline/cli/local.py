@@ -45,7 +45,7 @@ def up(
         # Only now: Ctrl-C ends a download at once, but a start under way is first completed and then undone.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-    with contextlib.nullcontext() if detach else stack.tethered():
+    with contextlib.nullcontext() if detach else stack.supervised():
         began = time.monotonic()
         stack.start()
         seconds = time.monotonic() - began

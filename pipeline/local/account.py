@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import ConfigurationError
-from pipeline.local.daemon import Account
 from pipeline.local.state import make_directory
+from pipeline.local.supervisor import Account
 
 PREFERRED: Final = ("postgres", "nobody")
 REFUGE: Final = Path("/var/lib/gamemetrics")

@@ -25,7 +25,7 @@ class Kafka(Server):
 
     name: ClassVar[str] = "kafka"
     listeners: ClassVar[Sequence[str]] = ("kafka", "controller")
-    stop_grace: ClassVar[float] = 30.0
+    stop_grace_seconds: ClassVar[float] = 30.0
 
     def __init__(self, state: State, jvm_options: Sequence[str] = ()) -> None:
         super().__init__(state)

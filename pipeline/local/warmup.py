@@ -14,7 +14,7 @@ WRITING_GRACE: Final = 180.0
 
 
 class _Trainee(Kafka):
-    stop_grace = WRITING_GRACE
+    stop_grace_seconds = WRITING_GRACE
 
 
 def make_startup_cache() -> None:
