@@ -11,7 +11,7 @@ from typing import Final
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.waiting import eventually
 from pipeline.kafka.client import client_config
 
@@ -21,17 +21,17 @@ _QUIET: Final = {"log_level": 3}
 
 
 class Gate:
-    """The member that holds the partitions of a bed's group back, from when it is made until it is opened or closed."""
+    """The member that holds the partitions of a fixture's group back, until it is opened or closed."""
 
-    def __init__(self, bed: Bed) -> None:
-        self._group = bed.group
-        self._admin = AdminClient({**client_config(bed.settings), **_QUIET})
+    def __init__(self, fixture: Fixture) -> None:
+        self._group = fixture.group
+        self._admin = AdminClient({**client_config(fixture.settings), **_QUIET})
         self._held = False
         self._member = Consumer(
             {
-                **client_config(bed.settings),
+                **client_config(fixture.settings),
                 **_QUIET,
-                "group.id": bed.group,
+                "group.id": fixture.group,
                 "partition.assignment.strategy": "cooperative-sticky",
                 # A heartbeat's answer would tell it that others joined, and it would ask again, too.
                 "heartbeat.interval.ms": int(_TIMEOUT * 1_000),
@@ -39,7 +39,7 @@ class Gate:
                 "enable.auto.commit": False,
             }
         )
-        self._member.subscribe([bed.settings.kafka_topic], on_assign=self._on_assign)
+        self._member.subscribe([fixture.settings.kafka_topic], on_assign=self._on_assign)
         eventually(self._shut, _TIMEOUT)
 
     def open(self, members: int) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 import psycopg
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from pipeline.contract.event import load_scoring
 from pipeline.verify.verify import verify
 
@@ -60,21 +60,21 @@ def score_in_data() -> pl.Expr:
     return score
 
 
-def require(bed: Bed, truth: Truth, *, recount: bool = True) -> None:
+def require(fixture: Fixture, truth: Truth, *, recount: bool = True) -> None:
     """Raise WrongSumsError unless PostgreSQL holds the truth and, with `recount`, `gamemetrics verify` is content."""
-    faults = compare(bed, truth)
+    faults = compare(fixture, truth)
     if recount:
-        report = verify(bed.settings, lambda _what, _done, _total: None)
+        report = verify(fixture.settings, lambda _what, _done, _total: None)
         faults += [f"verify: {kind}: {total}" for kind, total in report.differences.totals.items()]
         faults += [f"verify: not recounted: {what}" for what in report.not_recounted]
     if faults:
         raise WrongSumsError("; ".join(faults))
 
 
-def compare(bed: Bed, truth: Truth) -> list[str]:
+def compare(fixture: Fixture, truth: Truth) -> list[str]:
     """Name what differs between the generator's sums and PostgreSQL's tables."""
     faults = []
-    with bed.postgres() as connection:
+    with fixture.postgres() as connection:
         row = connection.execute("SELECT count(*), count(DISTINCT event_id) FROM events").fetchone()
         if row != (truth.events, truth.events):
             faults.append(f"events: {row} rows and ids, generated {truth.events}")
