@@ -14,7 +14,7 @@ from bench.service import Service
 from pipeline.kafka.topic import Topic
 from pipeline.sinks.redis import RedisSink
 
-_TIMEOUT: Final = 900.0
+_TIMEOUT_SECONDS: Final = 900.0
 _SHORTEST: Final = 0.2
 _LONGEST: Final = 2.0
 
@@ -54,7 +54,7 @@ def measure(rig: Rig, fixture: Fixture, produced: Produced, kills: int, seed: in
             consumer.kill()
             made += 1
             consumer = Service("consume", fixture)
-        ended_at = await_level(fixture, [consumer], _TIMEOUT)
+        ended_at = await_level(fixture, [consumer], _TIMEOUT_SECONDS)
         spent += cpu_seconds(consumer.pid)
         servers = read_servers(fixture.stack).since(begun)
     finally:

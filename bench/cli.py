@@ -54,7 +54,7 @@ def bench(  # noqa: PLR0913 - one per option
 ) -> None:
     """Measure the whole job: rate, CPU, memory, the servers' limit, freshness, and the guide's way beside it.
 
-    The sums are verified first: where they are off no rate is printed, and the exit code is 1. A part that is asked
+    The sums are verified first: if they are off no rate is printed, and the exit code is 1. A part that is asked
     for by an option is measured in place of freshness and the guide's way, and kept in a file of its own.
     """
     if write_report:

@@ -15,7 +15,7 @@ from bench.rig import Fixture
 from bench.waiting import eventually
 from pipeline.kafka.client import client_config
 
-_TIMEOUT: Final = 60.0
+_TIMEOUT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 _QUIET: Final = {"log_level": 3}
 
@@ -34,17 +34,17 @@ class Gate:
                 "group.id": fixture.group,
                 "partition.assignment.strategy": "cooperative-sticky",
                 # A heartbeat's answer would tell it that others joined, and it would ask again, too.
-                "heartbeat.interval.ms": int(_TIMEOUT * 1_000),
-                "session.timeout.ms": int(_TIMEOUT * 3_000),
+                "heartbeat.interval.ms": int(_TIMEOUT_SECONDS * 1_000),
+                "session.timeout.ms": int(_TIMEOUT_SECONDS * 3_000),
                 "enable.auto.commit": False,
             }
         )
         self._member.subscribe([fixture.settings.kafka_topic], on_assign=self._on_assign)
-        eventually(self._shut, _TIMEOUT)
+        eventually(self._shut, _TIMEOUT_SECONDS)
 
     def open(self, members: int) -> None:
         """Let in the members that wait, once there are so many. Raises TimeoutError."""
-        eventually(lambda: self._members() == members + 1, _TIMEOUT, _POLL_SECONDS)
+        eventually(lambda: self._members() == members + 1, _TIMEOUT_SECONDS, _POLL_SECONDS)
         self.close()
 
     def close(self) -> None:
@@ -61,4 +61,4 @@ class Gate:
         self._held = True
 
     def _members(self) -> int:
-        return len(self._admin.describe_consumer_groups([self._group])[self._group].result(_TIMEOUT).members)
+        return len(self._admin.describe_consumer_groups([self._group])[self._group].result(_TIMEOUT_SECONDS).members)

@@ -40,7 +40,7 @@ class Fixture:
         return self.settings.kafka_group_id
 
     def environment(self) -> dict[str, str]:
-        """The environment of a process that is to work here, at the defaults in everything but where."""
+        """The environment of a process that is to work here, with the default of every setting but the places."""
         return {
             **os.environ,
             **self.stack.environment(),

@@ -11,7 +11,7 @@ from bench.progress import await_level
 from bench.rig import Fixture, Rig
 from bench.service import Service, running
 
-_TIMEOUT: Final = 900.0
+_TIMEOUT_SECONDS: Final = 900.0
 _STAGES: Final = ("prepare", "postgres", "redis")
 
 
@@ -58,7 +58,7 @@ def measure(rig: Rig, fixture: Fixture, produced: Produced, **changes: str) -> T
     wal, table = _wal(fixture), _tables(fixture)
     with running("consume", fixture, **changes) as consumer:
         begun = consumer.moment("consuming")
-        ended_at = await_level(fixture, [consumer], _TIMEOUT)
+        ended_at = await_level(fixture, [consumer], _TIMEOUT_SECONDS)
         ended = consumer.read()
         assigned = consumer.moment("partitions assigned")
         spent = ended.since(begun)
@@ -107,7 +107,7 @@ def measure_shared(rig: Rig, fixture: Fixture, produced: Produced, processes: in
             rig.checkpoint()
             begun = read_servers(fixture.stack)
             gate.open(processes)
-            await_level(fixture, consumers, _TIMEOUT)
+            await_level(fixture, consumers, _TIMEOUT_SECONDS)
             servers = read_servers(fixture.stack).since(begun)
             spent = [
                 cpu_seconds(consumer.pid) - moment.cpu["service"]

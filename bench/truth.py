@@ -36,7 +36,7 @@ class Truth:
 
 
 def sum_up(slices: Iterable[pl.DataFrame]) -> Truth:
-    """Add up generated events, a slice at a time: by their column `score`, or else by what `data` holds."""
+    """Add up generated events, a slice at a time: by their column `score`, otherwise by what `data` holds."""
     counts, days = [], []
     for events in slices:
         counts.append(events.group_by(_COUNT_KEYS).agg(events=pl.len().cast(pl.Int64)))
@@ -51,7 +51,7 @@ def sum_up(slices: Iterable[pl.DataFrame]) -> Truth:
 
 
 def score_in_data() -> pl.Expr:
-    """Read the score out of `data` of the flat load by the scoring table; null where the type has none."""
+    """Read the score out of `data` of the flat load by the scoring table; null if the type has none."""
     score: pl.Expr = pl.lit(None, dtype=pl.Int64)
     for kind, rule in load_scoring().items():
         found = pl.col("data").str.json_path_match(f"$.{rule.field}").cast(pl.Int64)

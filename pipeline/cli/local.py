@@ -28,7 +28,7 @@ Root = Annotated[
     ),
 ]
 
-WATCH_INTERVAL = 1.0
+WATCH_SECONDS = 1.0
 
 
 @local.command()
@@ -113,7 +113,7 @@ def down(
 
 def _watch(stack: "Stack", stop: threading.Event) -> None:
     """Wait for Ctrl-C. Raises UnavailableError when a server ends on its own."""
-    while not stop.wait(WATCH_INTERVAL):
+    while not stop.wait(WATCH_SECONDS):
         for server in stack.servers:
             if not server.running:
                 raise UnavailableError(f"{server.name} ended on its own; its last words are in {server.log}")

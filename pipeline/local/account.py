@@ -35,7 +35,7 @@ def reachable(directory: Path, account: Account) -> bool:
 
 
 def refuge(directory: Path) -> Path:
-    """Name the substitute under /var/lib of a directory that lies where the account cannot go.
+    """Name the substitute under /var/lib of a directory that the account cannot reach.
 
     The name follows from the directory's, so every command of a checkout finds the same place.
     """

@@ -157,7 +157,7 @@ def _choose_ports(say: Say) -> Ports:
 
 
 def _free(wanted: int, taken: set[int]) -> int:
-    """Return a port nobody listens on: the one wanted, or else any."""
+    """Return a port nobody listens on: the one wanted, otherwise any."""
     for port in (wanted, 0, 0, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
