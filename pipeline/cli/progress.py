@@ -3,15 +3,17 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from pipeline.verify.report import Advance
+if TYPE_CHECKING:
+    from pipeline.verify.report import Advance  # at run time it would load polars for every command
 
 
 @contextmanager
-def progress() -> Iterator[Advance]:
+def progress() -> "Iterator[Advance]":
     """Yield a function that moves a bar for each thing it is told of."""
     if not sys.stderr.isatty():
         yield lambda _what, _done, _total: None

@@ -13,8 +13,9 @@ from confluent_kafka.admin import AdminClient
 from pipeline.errors import UnavailableError
 from pipeline.local.jvm import JAVA, OPTIONS, class_path, environment, startup_options
 from pipeline.local.kafka_access import TOPIC, USER, await_access, provision
-from pipeline.local.server import HOST, Server
+from pipeline.local.server import Server
 from pipeline.local.state import State, private_file, write_private
+from pipeline.local.supervisor import HOST
 
 ADMIN: Final = "admin"
 CONTROLLER: Final = "controller"

@@ -16,9 +16,9 @@ from pipeline.local.kafka import Kafka
 from pipeline.local.kafka_access import TOPIC, USER
 from pipeline.local.postgres import DATABASE, Postgres
 from pipeline.local.postgres import USER as DB_USER
-from pipeline.local.server import HOST, Server
+from pipeline.local.server import Server
 from pipeline.local.state import State, make_directory
-from pipeline.local.supervisor import Supervisor, supervised
+from pipeline.local.supervisor import HOST, Supervisor, supervised
 from pipeline.local.valkey import Valkey
 from pipeline.local.warmup import make_startup_cache
 
