@@ -1,7 +1,6 @@
 """A progress bar on a terminal, and nothing elsewhere."""
 
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -9,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipeline.verify.report import Advance  # at run time it would load polars for every command
 
 
