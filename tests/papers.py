@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -46,12 +47,12 @@ class Step:
 
 
 def steps(page: str) -> Iterator[Step]:
-    """Read the steps of a page: a command after `$ `, its further lines after `> `, and what it prints."""
+    """Read the steps of a page: a command after `$ `, its further lines after `>`, and what it prints."""
     for block in re.findall(r"```console\n(.*?)```", page, re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             first, *lines = part.rstrip("\n").split("\n")
-            more = [line[2:] for line in lines if line.startswith("> ")]
-            yield Step("\n".join([first, *more]), lines[len(more) :] or [""])
+            more = list(takewhile(lambda line: line == ">" or line.startswith("> "), lines))
+            yield Step("\n".join([first, *(line[2:] for line in more)]), lines[len(more) :] or [""])
 
 
 def matches(expected: list[str], printed: list[str]) -> bool:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.consuming import caught_up, consuming
 from tests.edges import running_edge
-from tests.papers import ROOT, matches, shell, steps
+from tests.papers import ROOT, Step, matches, shell, steps
 from tests.place import Place
 
 pytestmark = pytest.mark.real
@@ -35,6 +35,11 @@ def test_what_a_line_of_the_guide_matches() -> None:
     assert matches(["a…c"], ["abc"])
     assert not matches(["a"], ["a", "b"])
     assert not matches(["a", "…", "b"], ["a", "c"])
+
+
+def test_a_step_of_several_lines_is_one_command() -> None:
+    page = "```console\n$ cat > a <<END\n> 1\n>\n> END\n$ cat a\n1\n\n```\n"
+    assert list(steps(page)) == [Step("cat > a <<END\n1\n\nEND", [""]), Step("cat a", ["1"])]
 
 
 def test_the_files_that_the_guide_names_are_there() -> None:

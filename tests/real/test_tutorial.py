@@ -1,15 +1,18 @@
 """docs/tutorial.md on real servers: every `console` block is run, and its output compared but for ids and times."""
 
 import re
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.consuming import caught_up, consuming
+from pipeline.kafka.topic import Topic
+from tests.consuming import caught_up, consuming, log_ends
 from tests.edges import running_edge
 from tests.papers import ROOT, shell, steps
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -32,6 +35,12 @@ def masked(lines: list[str]) -> list[str]:
     return re.sub(" +", " ", text).split("\n")
 
 
+def committed(place: Place) -> dict[int, int]:
+    """Return what the group committed to Kafka, 0 for a partition without."""
+    with closing(Topic(place.settings, place.group)) as topic:
+        return {partition: offset or 0 for partition, offset in topic.committed([0, 1, 2]).items()}
+
+
 def test_each_command_of_the_tutorial_prints_what_it_says(place: Place, tmp_path: Path) -> None:
     found = list(steps(TUTORIAL))
     assert len(found) > 15
@@ -49,6 +58,7 @@ def test_each_command_of_the_tutorial_prints_what_it_says(place: Place, tmp_path
     ):
         for step in found:
             caught_up(place)
+            eventually(lambda: committed(place) == log_ends(place))
             printed = [
                 line.replace(place.group, "event-pipeline-group")
                 for line in step.run({**environment, **database}, tmp_path)
