@@ -13,7 +13,7 @@ help: ## Show what make can do
 
 setup: $(VENV)/.ready ## Build .venv from the lock file; fetch Kafka into the user cache
 
-$(VENV)/.ready: requirements.lock pipeline/local/kafka.lock
+$(VENV)/.ready: requirements.lock pyproject.toml pipeline/local/kafka.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed, and $(PYTHON) is not: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

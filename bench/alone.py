@@ -50,7 +50,7 @@ class Cost:
 class Alone:
     """The decoder's and the judge's cost of a shape, and of what was measured in turns with it.
 
-    Flat, and flat padded to the shape's size. No decoder where the edge makes flat records of the shape.
+    Flat, and flat padded to the shape's size. No decoder if the edge makes flat records of the shape.
     """
 
     judge: Cost

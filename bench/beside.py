@@ -9,20 +9,20 @@ from typing import Final
 from bench import limit
 from bench.limit import Limit
 from bench.load import Load, Produced, produce, reference_load
-from bench.rig import Bed, Rig
+from bench.rig import Fixture, Rig
 from bench.throughput import Throughput, measure
 from bench.truth import Truth, require, sum_up
 
-Prepare = Callable[[Bed], None]
+Prepare = Callable[[Fixture], None]
 
 _WARM_UP: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A bed whose topic holds a load, and what must come of it."""
+    """A fixture whose topic holds a load, and what must come of it."""
 
-    bed: Bed
+    fixture: Fixture
     produced: Produced
     truth: Truth
 
@@ -52,15 +52,15 @@ class Limited:
 
 def warm_up(rig: Rig) -> None:
     """Consume a little and throw it away: a broker's first group and first producer cost it seconds, once."""
-    with rig.bed() as bed:
-        measure(rig, bed, produce(bed, reference_load(_WARM_UP, seed=0)))
+    with rig.fixture() as fixture:
+        measure(rig, fixture, produce(fixture, reference_load(_WARM_UP, seed=0)))
 
 
 @contextmanager
 def backlog(rig: Rig, load: Load) -> Iterator[Backlog]:
     """Lay a load into a topic of its own."""
-    with rig.bed() as bed:
-        yield Backlog(bed, produce(bed, load), sum_up(load.slices()))
+    with rig.fixture() as fixture:
+        yield Backlog(fixture, produce(fixture, load), sum_up(load.slices()))
 
 
 def in_turns(rig: Rig, own: Backlog, reference: Backlog, turns: int, prepare: Prepare | None = None) -> Pair:
@@ -83,14 +83,14 @@ def in_turns(rig: Rig, own: Backlog, reference: Backlog, turns: int, prepare: Pr
 
 
 def limited(rig: Rig, load: Backlog) -> Limited:
-    """Consume a load in its own bed, which must be new, and measure the limit of that run. Raises WrongSumsError."""
-    run = measure(rig, load.bed, load.produced)
-    require(load.bed, load.truth)
-    return Limited(run, limit.measure(rig, load.bed, load.truth))
+    """Consume a load in its own new fixture, and measure the limit of that run. Raises WrongSumsError."""
+    run = measure(rig, load.fixture, load.produced)
+    require(load.fixture, load.truth)
+    return Limited(run, limit.measure(rig, load.fixture, load.truth))
 
 
 def _consume(rig: Rig, load: Backlog, prepare: Prepare | None, *, recount: bool) -> Throughput:
-    with rig.sibling(load.bed) as own:
+    with rig.sibling(load.fixture) as own:
         if prepare is not None:
             prepare(own)
         run = measure(rig, own, load.produced)

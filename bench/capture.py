@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.wire import PostgresTape, RedisTape, Relay, Step
 from pipeline.config import Settings
 from pipeline.contract.event import load_scoring
@@ -52,8 +52,8 @@ class TapedRun:
         return sum(len(epoch.calls) + sum(len(step.said) for step in epoch.steps) for epoch in self.epochs)
 
 
-def capture(run: Bed, copy: Bed) -> TapedRun:
-    """Write the epochs of a finished run to another bed of the same topic, and return what was said."""
+def capture(run: Fixture, copy: Fixture) -> TapedRun:
+    """Write the epochs of a finished run to another fixture of the same topic, and return what was said."""
     make_ready(copy)
     settings = copy.settings
     plan = plan_for(_ROLE, settings)
@@ -87,12 +87,12 @@ def plain(settings: Settings) -> Settings:
     return settings.model_copy(update={"db_sslmode": "disable"})
 
 
-def make_ready(bed: Bed) -> None:
-    """Bring a fresh bed to where a consumer has it before its first epoch: claimed, and marked at the log's start."""
+def make_ready(fixture: Fixture) -> None:
+    """Bring a new fixture to where a consumer has it before its first epoch: claimed, marked at the log's start."""
     with (
-        closing(Registry(bed.settings, _ROLE, bed.group)) as registry,
-        closing(RedisSink(bed.settings, bed.group)) as redis,
-        closing(Topic(bed.settings, bed.group)) as topic,
+        closing(Registry(fixture.settings, _ROLE, fixture.group)) as registry,
+        closing(RedisSink(fixture.settings, fixture.group)) as redis,
+        closing(Topic(fixture.settings, fixture.group)) as topic,
     ):
         registry.claim()
         starts = {partition: first for partition, (first, _) in topic.bounds().items()}
@@ -102,7 +102,7 @@ def make_ready(bed: Bed) -> None:
             redis.start(partition, first)
 
 
-def epochs_of(run: Bed) -> Iterator[Spans]:
+def epochs_of(run: Fixture) -> Iterator[Spans]:
     """The spans of each epoch, in the order in which they were written: rows of one transaction share its time."""
     statement = (
         "SELECT created_at, array_agg(DISTINCT ARRAY[partition, from_offset, next_offset]) FROM pipeline_outbox"
@@ -118,10 +118,10 @@ def _read(topic: Topic, spans: Spans) -> Records:
     return joined(topic.read({span.partition: (span.start, span.stop) for span in spans}))
 
 
-def _owed(bed: Bed) -> list[tuple[object, ...]]:
+def _owed(fixture: Fixture) -> list[tuple[object, ...]]:
     statement = (
         "SELECT partition, from_offset, next_offset, chunk, chunks, md5(payload) FROM pipeline_outbox"
         " ORDER BY partition, next_offset, chunk"
     )
-    with bed.postgres() as connection:
+    with fixture.postgres() as connection:
         return connection.execute(statement).fetchall()

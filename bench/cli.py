@@ -10,17 +10,17 @@ from typing import Annotated, TypeVar
 import typer
 
 from bench import load_tables, many, regression, report, shaped
-from bench.course import Course, run
 from bench.findings import MANY, RESULTS, SHAPES, SMALL, Findings, save, write
+from bench.schedule import Schedule, run
 from bench.table import deployment_lines, lines
 from bench.truth import WrongSumsError
 from pipeline.logs import configure
 
 T = TypeVar("T")
 
-_FULL = Course(1_000_000, mixed=True, fresh_seconds=20, guide_events=5_000)
-_QUICK = Course(100_000, fresh_seconds=4, guide_events=1_000)
-_CHECK = Course(300_000)
+_FULL = Schedule(1_000_000, mixed=True, fresh_seconds=20, guide_events=5_000)
+_QUICK = Schedule(100_000, fresh_seconds=4, guide_events=1_000)
+_CHECK = Schedule(300_000)
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -54,7 +54,7 @@ def bench(  # noqa: PLR0913 - one per option
 ) -> None:
     """Measure the whole job: rate, CPU, memory, the servers' limit, freshness, and the guide's way beside it.
 
-    The sums are verified first: where they are off no rate is printed, and the exit code is 1. A part that is asked
+    The sums are verified first: if they are off no rate is printed, and the exit code is 1. A part that is asked
     for by an option is measured in place of freshness and the guide's way, and kept in a file of its own.
     """
     if write_report:
@@ -71,19 +71,19 @@ def bench(  # noqa: PLR0913 - one per option
         _loads(events, shapes=shapes, large_and_many=large_and_many, job=job)
         return
     parts = [name for name, asked in (("flat", flat), ("scale", scale), ("chaos", chaos), ("sweep", sweep)) if asked]
-    course = _QUICK if quick else _FULL
+    schedule = _QUICK if quick else _FULL
     if parts:
-        course = Course(
-            course.events, limit=False, flat_events=flat_events if flat else 0, scale=scale,
+        schedule = Schedule(
+            schedule.events, limit=False, flat_events=flat_events if flat else 0, scale=scale,
             kills=kills if chaos else 0, sweep=sweep,
         )  # fmt: skip
     if events:
-        course = replace(course, events=events)
-    _keep("-".join([*parts, *(["quick"] if quick else [])]) or "full", _measure(course))
+        schedule = replace(schedule, events=events)
+    _keep("-".join([*parts, *(["quick"] if quick else [])]) or "full", _measure(schedule))
 
 
-def _measure(course: Course) -> Findings:
-    return _with_right_sums(lambda: run(course, say))
+def _measure(schedule: Schedule) -> Findings:
+    return _with_right_sums(lambda: run(schedule, say))
 
 
 def _with_right_sums(measure: Callable[[], T]) -> T:

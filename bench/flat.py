@@ -9,7 +9,7 @@ from typing import Final, LiteralString
 
 from bench.capture import make_ready
 from bench.load import Produced
-from bench.rig import Bed, Rig
+from bench.rig import Fixture, Rig
 from bench.throughput import Throughput, measure
 from bench.truth import Truth, WrongSumsError, require
 from pipeline.contract.event import stats_key
@@ -38,29 +38,29 @@ class Flat:
         return self.full.rate / self.empty.rate
 
 
-def measure_flat(rig: Rig, bed: Bed, produced: Produced, truth: Truth, events: int) -> Flat:
-    """Fill a bed with a past, then consume what lies in its topic. Raises WrongSumsError."""
+def measure_flat(rig: Rig, fixture: Fixture, produced: Produced, truth: Truth, events: int) -> Flat:
+    """Fill a fixture with a past, then consume what lies in its topic. Raises WrongSumsError."""
     players = max(events // EVENTS_A_PLAYER, 1)
-    fill(bed, events, players)
-    make_ready(bed)
-    rebuild(bed.settings)
-    before = _sums(bed)
-    full = measure(rig, bed, produced)
-    added = tuple(after - earlier for after, earlier in zip(_sums(bed), before, strict=True))
+    fill(fixture, events, players)
+    make_ready(fixture)
+    rebuild(fixture.settings)
+    before = _sums(fixture)
+    full = measure(rig, fixture, produced)
+    added = tuple(after - earlier for after, earlier in zip(_sums(fixture), before, strict=True))
     score = int(truth.days["score"].sum())
     if added != (truth.events, score, score):
         raise WrongSumsError(f"added to the full database: {added}, generated: {(truth.events, score, score)}")
-    _require_level_redis(bed, truth)
-    partitions = bed.scalar("SELECT count(*) FROM day_partitions WHERE parent = 'events'::regclass")
-    with rig.sibling(bed) as fresh:
+    _require_level_redis(fixture, truth)
+    partitions = fixture.scalar("SELECT count(*) FROM day_partitions WHERE parent = 'events'::regclass")
+    with rig.sibling(fixture) as fresh:
         empty = measure(rig, fresh, produced)
         require(fresh, truth)
     return Flat(events, players, partitions, full, empty)
 
 
-def fill(bed: Bed, events: int, players: int) -> None:
+def fill(fixture: Fixture, events: int, players: int) -> None:
     """Make the past: `events` of `players` evenly over DAYS day partitions, and all that follows from them."""
-    with bed.postgres() as connection:
+    with fixture.postgres() as connection:
         connection.execute("SET synchronous_commit = off")
         for (partition,) in connection.execute(
             "SELECT partition::text FROM day_partitions WHERE parent = 'events'::regclass"
@@ -77,30 +77,30 @@ def fill(bed: Bed, events: int, players: int) -> None:
         connection.execute("VACUUM (FREEZE, ANALYZE)")
 
 
-def settle(bed: Bed) -> None:
-    """Settle the boards of a new bed, as if it had been there for a day: what comes later is added to settled days."""
-    with bed.postgres() as connection:
+def settle(fixture: Fixture) -> None:
+    """Settle the boards of a new fixture, as if it were a day old: what comes later is added to settled days."""
+    with fixture.postgres() as connection:
         for statement in (_AGE, _SETTLE):
             connection.execute(statement)
 
 
-def _sums(bed: Bed) -> tuple[int, int, int]:
+def _sums(fixture: Fixture) -> tuple[int, int, int]:
     return (
-        bed.scalar("SELECT coalesce(sum(events), 0) FROM player_event_counts"),
-        bed.scalar("SELECT coalesce(sum(score), 0) FROM leaderboard_daily"),
-        bed.scalar("SELECT coalesce(sum(score), 0) FROM leaderboard_alltime"),
+        fixture.scalar("SELECT coalesce(sum(events), 0) FROM player_event_counts"),
+        fixture.scalar("SELECT coalesce(sum(score), 0) FROM leaderboard_daily"),
+        fixture.scalar("SELECT coalesce(sum(score), 0) FROM leaderboard_alltime"),
     )
 
 
-def _require_level_redis(bed: Bed, truth: Truth) -> None:
+def _require_level_redis(fixture: Fixture, truth: Truth) -> None:
     """Hold a sample of the load's players in Redis to PostgreSQL's totals."""
     players = (
         truth.counts["player_id"].unique().sort().gather_every(max(1, truth.counts["player_id"].n_unique() // _SAMPLE))
     )
-    with bed.postgres() as connection:
+    with fixture.postgres() as connection:
         statement = "SELECT player_id, total_events FROM player_statistics WHERE player_id = ANY(%s)"
         totals: dict[str, int] = dict(connection.execute(statement, (players.to_list(),)).fetchall())
-    with redis_sink.connect(bed.settings) as client, client.pipeline(transaction=False) as asked:
+    with redis_sink.connect(fixture.settings) as client, client.pipeline(transaction=False) as asked:
         for player in totals:
             asked.hget(stats_key(player), "total_events")
         found = [int(total or 0) for total in asked.execute()]

@@ -27,7 +27,7 @@ from bench.clients import HttpClient, streams
 from bench.load import Load
 from bench.meter import Reading
 from bench.progress import await_level
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.service import Service, running
 from bench.waiting import eventually
 from pipeline.contract.event import format_timestamp, stats_key
@@ -72,20 +72,20 @@ class _Probes:
         return [moment - self.sent[player] for player, moment in self.seen[store].items()]
 
 
-def measure(bed: Bed, load: Load, rate: float, **changes: str) -> tuple[Freshness, pl.DataFrame]:
+def measure(fixture: Fixture, load: Load, rate: float, **changes: str) -> tuple[Freshness, pl.DataFrame]:
     """Send a load at a rate through the API, and probes among it; also returns the probes as generated events."""
     bodies = [body for events in load.slices() for body in client_bodies(events)]
-    with running("serve", bed) as edge, running("consume", bed, **changes) as consumer:
+    with running("serve", fixture) as edge, running("consume", fixture, **changes) as consumer:
         for service in (edge, consumer):
             eventually(service.ready, _START_SECONDS)
         consumer.moment("partitions assigned")
         first = _Probes()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_probe(edge.port, range(1), first))
-            await_level(bed, [consumer], _LAST_SECONDS)
+            await_level(fixture, [consumer], _LAST_SECONDS)
             begun = _read(edge, consumer)
-            probes, seconds = runner.run(_run(bed, edge.port, bodies, rate))
-        await_level(bed, [consumer], _LAST_SECONDS)  # the last of the load may lie behind the last probe
+            probes, seconds = runner.run(_run(fixture, edge.port, bodies, rate))
+        await_level(fixture, [consumer], _LAST_SECONDS)  # the last of the load may lie behind the last probe
         ended = _read(edge, consumer)
     events = len(bodies) + len(probes.sent)
     found = Freshness(
@@ -106,14 +106,14 @@ def _read(edge: Service, consumer: Service) -> Reading:
     return Reading(reading.at, {**cpu, "edge": edge.read().cpu["service"]})
 
 
-async def _run(bed: Bed, port: int, bodies: list[str], rate: float) -> tuple[_Probes, float]:
+async def _run(fixture: Fixture, port: int, bodies: list[str], rate: float) -> tuple[_Probes, float]:
     probes = _Probes()
-    settings = bed.settings
+    settings = fixture.settings
     cache = redis.asyncio.Redis(
         host=settings.redis_host, port=settings.redis_port, db=settings.redis_db,
         password=settings.redis_password.get_secret_value(),
     )  # fmt: skip
-    with closing(bed.postgres()) as connection:
+    with closing(fixture.postgres()) as connection:
         dsn, password = connection.info.dsn, connection.info.password
     # Nothing is prepared: a plan made while the table was empty would read all of it at every look, when it is not.
     connecting = psycopg.AsyncConnection.connect(dsn, password=password, autocommit=True, prepare_threshold=None)

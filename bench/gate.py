@@ -11,40 +11,40 @@ from typing import Final
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.waiting import eventually
 from pipeline.kafka.client import client_config
 
-_TIMEOUT: Final = 60.0
+_TIMEOUT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
 _QUIET: Final = {"log_level": 3}
 
 
 class Gate:
-    """The member that holds the partitions of a bed's group back, from when it is made until it is opened or closed."""
+    """The member that holds the partitions of a fixture's group back, until it is opened or closed."""
 
-    def __init__(self, bed: Bed) -> None:
-        self._group = bed.group
-        self._admin = AdminClient({**client_config(bed.settings), **_QUIET})
+    def __init__(self, fixture: Fixture) -> None:
+        self._group = fixture.group
+        self._admin = AdminClient({**client_config(fixture.settings), **_QUIET})
         self._held = False
         self._member = Consumer(
             {
-                **client_config(bed.settings),
+                **client_config(fixture.settings),
                 **_QUIET,
-                "group.id": bed.group,
+                "group.id": fixture.group,
                 "partition.assignment.strategy": "cooperative-sticky",
                 # A heartbeat's answer would tell it that others joined, and it would ask again, too.
-                "heartbeat.interval.ms": int(_TIMEOUT * 1_000),
-                "session.timeout.ms": int(_TIMEOUT * 3_000),
+                "heartbeat.interval.ms": int(_TIMEOUT_SECONDS * 1_000),
+                "session.timeout.ms": int(_TIMEOUT_SECONDS * 3_000),
                 "enable.auto.commit": False,
             }
         )
-        self._member.subscribe([bed.settings.kafka_topic], on_assign=self._on_assign)
-        eventually(self._shut, _TIMEOUT)
+        self._member.subscribe([fixture.settings.kafka_topic], on_assign=self._on_assign)
+        eventually(self._shut, _TIMEOUT_SECONDS)
 
     def open(self, members: int) -> None:
         """Let in the members that wait, once there are so many. Raises TimeoutError."""
-        eventually(lambda: self._members() == members + 1, _TIMEOUT, _POLL_SECONDS)
+        eventually(lambda: self._members() == members + 1, _TIMEOUT_SECONDS, _POLL_SECONDS)
         self.close()
 
     def close(self) -> None:
@@ -61,4 +61,4 @@ class Gate:
         self._held = True
 
     def _members(self) -> int:
-        return len(self._admin.describe_consumer_groups([self._group])[self._group].result(_TIMEOUT).members)
+        return len(self._admin.describe_consumer_groups([self._group])[self._group].result(_TIMEOUT_SECONDS).members)

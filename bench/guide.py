@@ -17,7 +17,7 @@ import psycopg
 from confluent_kafka import Consumer
 
 from bench.meter import read_servers
-from bench.rig import Bed
+from bench.rig import Fixture
 from pipeline.contract.event import board_key, load_scoring, score_of, stats_key
 from pipeline.kafka.client import client_config
 from pipeline.sinks.redis import connect as connect_redis
@@ -43,23 +43,23 @@ class Guide:
         return sum(self.cpu.values())
 
 
-def measure(bed: Bed, events: int) -> Guide:
+def measure(fixture: Fixture, events: int) -> Guide:
     """Consume a sample one event at a time."""
     with (
-        bed.postgres() as database,
-        closing(connect_redis(bed.settings)) as cache,
-        closing(_consumer(bed)) as consumer,
+        fixture.postgres() as database,
+        closing(connect_redis(fixture.settings)) as cache,
+        closing(_consumer(fixture)) as consumer,
     ):
         database.execute(_SCHEMA)
         database.autocommit = False
         values = _values(consumer)
         first = next(values)  # joining the group is not the rate's
-        began, own, servers = monotonic(), process_time(), read_servers(bed.stack)
+        began, own, servers = monotonic(), process_time(), read_servers(fixture.stack)
         _handle(database, cache, first)
         for _ in range(events - 1):
             _handle(database, cache, next(values))
         seconds = monotonic() - began
-        cpu = {"consumer": process_time() - own, **read_servers(bed.stack).since(servers)}
+        cpu = {"consumer": process_time() - own, **read_servers(fixture.stack).since(servers)}
         row = database.execute(
             "SELECT count(*), (SELECT sum(total_events) FROM guide.player_statistics) FROM guide.events"
         )
@@ -68,12 +68,12 @@ def measure(bed: Bed, events: int) -> Guide:
     return Guide(events, seconds, {name: spent / (events / 1e6) for name, spent in cpu.items()})
 
 
-def _consumer(bed: Bed) -> Consumer:
+def _consumer(fixture: Fixture) -> Consumer:
     config: dict[str, Any] = {
-        **client_config(bed.settings), "group.id": f"{bed.group}-guide", "auto.offset.reset": "earliest",
+        **client_config(fixture.settings), "group.id": f"{fixture.group}-guide", "auto.offset.reset": "earliest",
     }  # fmt: skip
     consumer = Consumer(config)
-    consumer.subscribe([bed.settings.kafka_topic])
+    consumer.subscribe([fixture.settings.kafka_topic])
     return consumer
 
 

@@ -1,6 +1,6 @@
 """`python -m bench.ingest`: what the edge carries, and the bare server's ceiling beside it, in one run.
 
-The server, the load generator and the broker share the machine. wrk makes the load where it is installed, a Python
+The server, the load generator and the broker share the machine. wrk makes the load if it is installed, a Python
 generator otherwise; the table says which. The bare server is uvloop and httptools with a fixed reply: no Kafka, no
 judging. CPU seconds are the server process's own, user and system.
 

@@ -1,4 +1,4 @@
-"""Load generators for bench.ingest: wrk where it is installed, Python otherwise."""
+"""Load generators for bench.ingest: wrk if it is installed, Python otherwise."""
 
 import asyncio
 import contextlib

@@ -49,7 +49,7 @@ class Seen:
 
     @property
     def per_second(self) -> float:
-        """The pace that was kept; less than was asked for where the machine is too small."""
+        """The pace that was kept; less than was asked for if the machine is too small."""
         return len(self.latencies) / self.seconds
 
     def percentile_ms(self, share: float) -> float:

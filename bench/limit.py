@@ -18,7 +18,7 @@ import hiredis
 
 from bench.capture import TapedEpoch, TapedRun, capture, make_ready, plain
 from bench.meter import read_servers
-from bench.rig import Bed, Rig
+from bench.rig import Fixture, Rig
 from bench.truth import Truth, require
 from bench.wire import Answers, Step
 from pipeline.config import Settings
@@ -105,26 +105,26 @@ def packed(*words: str) -> bytes:
     return b"*%d\r\n" % len(words) + b"".join(bodies)
 
 
-def measure(rig: Rig, bed: Bed, truth: Truth) -> Limit:
-    """Tape the finished run of a bed, and replay it, each into fresh databases. Raises WrongSumsError."""
-    with rig.sibling(bed, same_group=True) as copy:
-        taped = capture(bed, copy)
-    with rig.sibling(bed, same_group=True) as target:
+def measure(rig: Rig, fixture: Fixture, truth: Truth) -> Limit:
+    """Tape the finished run of a fixture, and replay it, each into fresh databases. Raises WrongSumsError."""
+    with rig.sibling(fixture, same_group=True) as copy:
+        taped = capture(fixture, copy)
+    with rig.sibling(fixture, same_group=True) as target:
         found = replay(rig, target, taped, truth.events)
         require(target, truth, recount=False)
     return found
 
 
-def replay(rig: Rig, bed: Bed, taped: TapedRun, events: int) -> Limit:
-    """Say a run's bytes to a fresh bed of its topic, and time it."""
-    make_ready(bed)
-    with closing(PostgresWire(bed.settings)) as postgres, closing(RedisWire(bed.settings)) as redis:
+def replay(rig: Rig, fixture: Fixture, taped: TapedRun, events: int) -> Limit:
+    """Say a run's bytes to a fresh fixture of its topic, and time it."""
+    make_ready(fixture)
+    with closing(PostgresWire(fixture.settings)) as postgres, closing(RedisWire(fixture.settings)) as redis:
         for step in taped.opening:
             postgres.play(step)
         rig.checkpoint()
-        servers, client = read_servers(bed.stack), time.process_time()
+        servers, client = read_servers(fixture.stack), time.process_time()
         _play(postgres, redis, taped.epochs)
-        ended = read_servers(bed.stack)
+        ended = read_servers(fixture.stack)
         cpu = {"client": time.process_time() - client, **ended.since(servers)}
     cpu.pop("kafka", None)
     million = events / 1e6

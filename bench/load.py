@@ -8,7 +8,7 @@ from typing import Any, Final
 import polars as pl
 from confluent_kafka import KafkaError, Message, Producer
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.shapes import SHAPES, Shape, values
 from pipeline.contract.event import format_timestamp
 from pipeline.kafka.producer import Headers
@@ -74,7 +74,7 @@ class Produced:
     value_bytes: int
 
 
-def produce(bed: Bed, load: Load) -> Produced:
+def produce(fixture: Fixture, load: Load) -> Produced:
     """Write a load as the edge writes it: same bytes, headers, partitioner and compression."""
     refused: list[KafkaError] = []
 
@@ -82,12 +82,12 @@ def produce(bed: Bed, load: Load) -> Produced:
         if error is not None:
             refused.append(error)
 
-    producer = Producer({**bed.stack.kafka.config(), **_DELIVERY})
+    producer = Producer({**fixture.stack.kafka.config(), **_DELIVERY})
 
     def send(value: str, key: str, headers: Headers) -> None:
         while True:
             try:
-                producer.produce(bed.settings.kafka_topic, value, key, headers=headers, on_delivery=delivered)
+                producer.produce(fixture.settings.kafka_topic, value, key, headers=headers, on_delivery=delivered)
             except BufferError:
                 producer.poll(0.1)
             else:

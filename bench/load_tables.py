@@ -48,7 +48,7 @@ def _by_byte(cost: Cost, beside: Cost) -> str:
 
 
 def jobs(found: Shapes) -> list[Row]:
-    """The whole job, shape by shape; none where it was not asked for."""
+    """The whole job, shape by shape; none if it was not asked for."""
     return [_job(shape.name, shape.job.pair.run, shape.job.pair.reference, shape.job.pair.rate_ratio)
             for shape in found.shapes if shape.job is not None]  # fmt: skip
 

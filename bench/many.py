@@ -18,7 +18,7 @@ from pipeline.load.workload import draw
 
 EVENTS: Final = 300_000
 BYTES: Final = 300_000_000
-"""Of all values together, where an event is large."""
+"""Of all values together, if an event is large."""
 _TURNS: Final = 1
 _TYPES: Final = 5_000
 _LATE: Final = timedelta(days=3)
@@ -32,7 +32,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A load; `by_bytes`: what is compared with the reference is bytes a second, for its events are larger."""
+    """A load; `by_bytes`: what is compared with the reference is bytes a second, because its events are larger."""
 
     name: str
     load: Load

@@ -50,7 +50,7 @@ def _spent(process: psutil.Process) -> float:
 
 
 def peak_rss(pid: int) -> int:
-    """The most memory a process ever had resident, in bytes; where the system does not say, what it has now."""
+    """The most memory a process ever had resident, in bytes; if the system does not say, what it has now."""
     return parse_peak(_status(pid)) or int(psutil.Process(pid).memory_info().rss)
 
 

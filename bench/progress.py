@@ -5,7 +5,7 @@ from contextlib import closing
 from time import monotonic
 from typing import Final
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.service import Service
 from bench.waiting import eventually
 from pipeline.kafka.topic import Topic
@@ -14,12 +14,13 @@ from pipeline.sinks.redis import RedisSink
 _GLANCE_SECONDS: Final = 0.01
 
 
-def await_level(bed: Bed, services: list[Service], timeout: float) -> float:
+def await_level(fixture: Fixture, services: list[Service], timeout: float) -> float:
     """Wait until Redis is level with the topic's end and Kafka has every offset committed; return that moment.
 
     The offsets are asked for only after Redis has everything, so that watching costs the run a few HGETALLs.
     """
-    with closing(Topic(bed.settings, bed.group)) as topic, closing(RedisSink(bed.settings, bed.group)) as redis:
+    where = (fixture.settings, fixture.group)
+    with closing(Topic(*where)) as topic, closing(RedisSink(*where)) as redis:
         ends = {partition: end for partition, (_, end) in topic.bounds().items()}
 
         def applied() -> bool:

@@ -29,7 +29,7 @@ class Record:
 
 
 def cpu_ratio(runs: Sequence[Findings]) -> float:
-    """CPU of a run over CPU of its limit: the median of runs. Raises ValueError where one has no limit."""
+    """CPU of a run over CPU of its limit: the median of runs. Raises ValueError if one has no limit."""
     return median(_cpu_ratio(findings) for findings in runs)
 
 

@@ -1,4 +1,4 @@
-"""The rig: an embedded stack that only this run knows, and fresh beds on it to measure in."""
+"""The rig: an embedded stack that only this run knows, and fresh fixtures on it to measure in."""
 
 import itertools
 import os
@@ -29,7 +29,7 @@ _QUIET: Final = {"log_level": 3}
 
 
 @dataclass(frozen=True, slots=True)
-class Bed:
+class Fixture:
     """A topic, a group, a database and a Redis database; no other measurement touches them."""
 
     stack: Stack
@@ -40,7 +40,7 @@ class Bed:
         return self.settings.kafka_group_id
 
     def environment(self) -> dict[str, str]:
-        """The environment of a process that is to work here, at the defaults in everything but where."""
+        """The environment of a process that is to work here, with the default of every setting but the places."""
         return {
             **os.environ,
             **self.stack.environment(),
@@ -51,7 +51,7 @@ class Bed:
         }
 
     def postgres(self) -> psycopg.Connection:
-        """A connection to the bed's database, in autocommit; close it, or use it in a with statement."""
+        """A connection to the fixture's database, in autocommit; close it, or use it in a with statement."""
         return connect(self.settings, "bench")
 
     def scalar(self, statement: str) -> int:
@@ -64,44 +64,44 @@ class Bed:
 
 
 class Rig:
-    """Makes beds, and clears each away when its measurement ends, so that none pays for another's rows."""
+    """Makes fixtures, and clears each away when its measurement ends, so that none pays for another's rows."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
         self._numbers = itertools.cycle(range(1, _REDIS_DATABASES + 1))
 
     @contextmanager
-    def bed(self, partitions: int = 3) -> Iterator[Bed]:
+    def fixture(self, partitions: int = 3) -> Iterator[Fixture]:
         """A fresh topic, and a fresh database and Redis database."""
         topic = f"{_TOPIC_PREFIX}{secrets.token_hex(6)}"
         create_topic(_admin(self.stack), topic, partitions)
         await_access(AdminClient({**self.stack.kafka.config(), **_QUIET}), topic)
         try:
-            with self._stores(topic, f"event-{topic}") as bed:
-                yield bed
+            with self._stores(topic, f"event-{topic}") as fixture:
+                yield fixture
         finally:
             delete_topic(_admin(self.stack), topic)
 
     @contextmanager
-    def sibling(self, bed: Bed, *, same_group: bool = False) -> Iterator[Bed]:
-        """The topic of another bed, read anew: a fresh database and Redis database, and a group of its own."""
-        group = bed.group if same_group else f"event-bench-{secrets.token_hex(6)}"
-        with self._stores(bed.settings.kafka_topic, group) as sibling:
+    def sibling(self, fixture: Fixture, *, same_group: bool = False) -> Iterator[Fixture]:
+        """The topic of another fixture, read anew: a fresh database and Redis database, and a group of its own."""
+        group = fixture.group if same_group else f"event-bench-{secrets.token_hex(6)}"
+        with self._stores(fixture.settings.kafka_topic, group) as sibling:
             yield sibling
 
     @contextmanager
-    def _stores(self, topic: str, group: str) -> Iterator[Bed]:
+    def _stores(self, topic: str, group: str) -> Iterator[Fixture]:
         database = f"bench_{secrets.token_hex(6)}"
-        bed = Bed(self.stack, self._settings(topic, group, database, next(self._numbers)))
+        fixture = Fixture(self.stack, self._settings(topic, group, database, next(self._numbers)))
         name = sql.Identifier(database)
         self._administer(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, sql.Identifier(USER)))
         try:
-            migrate(bed.settings)
-            with redis_sink.connect(bed.settings) as client:
+            migrate(fixture.settings)
+            with redis_sink.connect(fixture.settings) as client:
                 client.flushdb()
-            yield bed
+            yield fixture
         finally:
-            with redis_sink.connect(bed.settings) as client:
+            with redis_sink.connect(fixture.settings) as client:
                 client.flushdb()
             self._administer(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
@@ -151,7 +151,7 @@ def running_rig() -> Iterator[Rig]:
         # PostgreSQL runs as another account when the bench runs as root, and must pass through.
         Path(directory).chmod(0o711)
         stack = Stack(Path(directory))
-        with stack.tethered():
+        with stack.supervised():
             stack.start()
             try:
                 yield rig_on(stack)

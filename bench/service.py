@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from prometheus_client.parser import text_string_to_metric_families
 
 from bench.meter import Reading, cpu_seconds, read_servers
-from bench.rig import Bed
+from bench.rig import Fixture
 from bench.waiting import eventually
 
 _GRACE_SECONDS: Final = 60.0
@@ -23,14 +23,19 @@ _START_SECONDS: Final = 60.0
 
 
 class Service:
-    """`gamemetrics serve` or `gamemetrics consume` on a bed; `changes` are environment variables."""
+    """`gamemetrics serve` or `gamemetrics consume` on a fixture; `changes` are environment variables."""
 
-    def __init__(self, command: str, bed: Bed, **changes: str) -> None:
+    def __init__(self, command: str, fixture: Fixture, **changes: str) -> None:
         self.port, self.metrics_port = free_port(), free_port()
-        self._bed = bed
+        self._bed = fixture
         self._moments: dict[str, Reading] = {}
         self._tail: deque[str] = deque(maxlen=30)
-        environment = {**bed.environment(), "PORT": str(self.port), "METRICS_PORT": str(self.metrics_port), **changes}
+        environment = {
+            **fixture.environment(),
+            "PORT": str(self.port),
+            "METRICS_PORT": str(self.metrics_port),
+            **changes,
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", command], env=environment, stderr=subprocess.PIPE, text=True
         )
@@ -126,9 +131,9 @@ def parse_metrics(text: str) -> dict[str, float]:
 
 
 @contextmanager
-def running(command: str, bed: Bed, **changes: str) -> Iterator[Service]:
+def running(command: str, fixture: Fixture, **changes: str) -> Iterator[Service]:
     """Run a service for the time of a with statement."""
-    service = Service(command, bed, **changes)
+    service = Service(command, fixture, **changes)
     try:
         yield service
     finally:

@@ -29,7 +29,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Shaped:
-    """What was found of one shape; no job where it was not asked for, or where the edge makes flat records of it."""
+    """What was found of one shape; no job if it was not asked for, or if the edge makes flat records of it."""
 
     name: str
     about: str

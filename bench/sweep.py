@@ -8,7 +8,7 @@ from typing import Final
 from bench import freshness, throughput
 from bench.freshness import percentile
 from bench.load import Load, Produced, reference_load
-from bench.rig import Bed, Rig
+from bench.rig import Fixture, Rig
 from bench.throughput import Throughput
 from bench.truth import Truth, require, sum_up
 
@@ -45,7 +45,7 @@ class Sweep:
     trickle_rate: float
 
 
-def sweep_sizes(rig: Rig, bed: Bed, produced: Produced, truth: Truth, sizes: Sequence[int]) -> list[SizePoint]:
+def sweep_sizes(rig: Rig, fixture: Fixture, produced: Produced, truth: Truth, sizes: Sequence[int]) -> list[SizePoint]:
     """Consume a topic again and again with one BATCH_MAX_EVENTS after another; of each the run of the median rate.
 
     The turns go up and down, so that what drifts, a machine's speed or a server's age, is in all sizes.
@@ -53,7 +53,7 @@ def sweep_sizes(rig: Rig, bed: Bed, produced: Produced, truth: Truth, sizes: Seq
     runs = defaultdict[int, list[Throughput]](list)
     for turn in range(_TURNS):
         for size in sizes if turn % 2 == 0 else reversed(sizes):
-            with rig.sibling(bed) as own:
+            with rig.sibling(fixture) as own:
                 runs[size].append(throughput.measure(rig, own, produced, BATCH_MAX_EVENTS=str(size)))
                 require(own, truth)
     return [_size_point(size, sorted(runs[size], key=lambda run: run.rate)[_TURNS // 2]) for size in sizes]
@@ -67,7 +67,7 @@ def sweep_waits(rig: Rig, waits: Sequence[int], rate: float, seconds: float) -> 
     """Send events through the API at a rate, each time with another BATCH_MAX_WAIT_MS."""
     load: Load = reference_load(int(rate * seconds))
     for wait in waits:
-        with rig.bed() as own:
+        with rig.fixture() as own:
             found, probes = freshness.measure(own, load, rate, BATCH_MAX_WAIT_MS=str(wait))
             require(own, sum_up([*load.slices(), probes]))
         both = found.redis + found.postgres

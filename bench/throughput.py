@@ -8,10 +8,10 @@ from bench.gate import Gate
 from bench.load import Produced
 from bench.meter import cpu_seconds, peak_rss, read_servers
 from bench.progress import await_level
-from bench.rig import Bed, Rig
+from bench.rig import Fixture, Rig
 from bench.service import Service, running
 
-_TIMEOUT: Final = 900.0
+_TIMEOUT_SECONDS: Final = 900.0
 _STAGES: Final = ("prepare", "postgres", "redis")
 
 
@@ -52,13 +52,13 @@ class Throughput:
         return sum(self.cpu.values())
 
 
-def measure(rig: Rig, bed: Bed, produced: Produced, **changes: str) -> Throughput:
-    """Consume what lies in the topic of a bed. Clock and CPU run from the start of the first poll."""
+def measure(rig: Rig, fixture: Fixture, produced: Produced, **changes: str) -> Throughput:
+    """Consume what lies in the topic of a fixture. Clock and CPU run from the start of the first poll."""
     rig.checkpoint()
-    wal, table = _wal(bed), _tables(bed)
-    with running("consume", bed, **changes) as consumer:
+    wal, table = _wal(fixture), _tables(fixture)
+    with running("consume", fixture, **changes) as consumer:
         begun = consumer.moment("consuming")
-        ended_at = await_level(bed, [consumer], _TIMEOUT)
+        ended_at = await_level(fixture, [consumer], _TIMEOUT_SECONDS)
         ended = consumer.read()
         assigned = consumer.moment("partitions assigned")
         spent = ended.since(begun)
@@ -74,8 +74,8 @@ def measure(rig: Rig, bed: Bed, produced: Produced, **changes: str) -> Throughpu
         peak_rss_bytes=peak,
         stage_seconds={stage: metrics[f'pipeline_stage_seconds_sum{{stage="{stage}"}}'] for stage in _STAGES},
         epochs=_epochs(metrics),
-        wal_bytes_per_event=(_wal(bed) - wal) / produced.events,
-        table_bytes_per_event=(_tables(bed) - table) / produced.events,
+        wal_bytes_per_event=(_wal(fixture) - wal) / produced.events,
+        table_bytes_per_event=(_tables(fixture) - table) / produced.events,
         value_bytes_per_event=produced.value_bytes / produced.events,
     )
 
@@ -95,20 +95,20 @@ class Shared:
         return sum(self.cpu.values())
 
 
-def measure_shared(rig: Rig, bed: Bed, produced: Produced, processes: int) -> Shared:
+def measure_shared(rig: Rig, fixture: Fixture, produced: Produced, processes: int) -> Shared:
     """Consume with several processes that get their partitions together.
 
     Each process' CPU counts from its own first poll, the servers' from the moment the last one is there.
     """
-    with closing(Gate(bed)) as gate:
-        consumers = [Service("consume", bed) for _ in range(processes)]
+    with closing(Gate(fixture)) as gate:
+        consumers = [Service("consume", fixture) for _ in range(processes)]
         try:
             moments = [consumer.moment("consuming") for consumer in consumers]
             rig.checkpoint()
-            begun = read_servers(bed.stack)
+            begun = read_servers(fixture.stack)
             gate.open(processes)
-            await_level(bed, consumers, _TIMEOUT)
-            servers = read_servers(bed.stack).since(begun)
+            await_level(fixture, consumers, _TIMEOUT_SECONDS)
+            servers = read_servers(fixture.stack).since(begun)
             spent = [
                 cpu_seconds(consumer.pid) - moment.cpu["service"]
                 for consumer, moment in zip(consumers, moments, strict=True)
@@ -131,13 +131,13 @@ def _epochs(metrics: dict[str, float]) -> dict[str, int]:
     return {name[len(prefix) : -2]: int(value) for name, value in metrics.items() if name.startswith(prefix)}
 
 
-def _wal(bed: Bed) -> int:
-    return bed.scalar("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
+def _wal(fixture: Fixture) -> int:
+    return fixture.scalar("SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn")
 
 
-def _tables(bed: Bed) -> int:
+def _tables(fixture: Fixture) -> int:
     """Size of every table of the schema with its indexes and TOAST."""
-    return bed.scalar(
+    return fixture.scalar(
         "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = 'public' AND c.relkind IN ('r', 'm')"
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 import psycopg
 
-from bench.rig import Bed
+from bench.rig import Fixture
 from pipeline.contract.event import load_scoring
 from pipeline.verify.verify import verify
 
@@ -36,7 +36,7 @@ class Truth:
 
 
 def sum_up(slices: Iterable[pl.DataFrame]) -> Truth:
-    """Add up generated events, a slice at a time: by their column `score`, or else by what `data` holds."""
+    """Add up generated events, a slice at a time: by their column `score`, otherwise by what `data` holds."""
     counts, days = [], []
     for events in slices:
         counts.append(events.group_by(_COUNT_KEYS).agg(events=pl.len().cast(pl.Int64)))
@@ -51,7 +51,7 @@ def sum_up(slices: Iterable[pl.DataFrame]) -> Truth:
 
 
 def score_in_data() -> pl.Expr:
-    """Read the score out of `data` of the flat load by the scoring table; null where the type has none."""
+    """Read the score out of `data` of the flat load by the scoring table; null if the type has none."""
     score: pl.Expr = pl.lit(None, dtype=pl.Int64)
     for kind, rule in load_scoring().items():
         found = pl.col("data").str.json_path_match(f"$.{rule.field}").cast(pl.Int64)
@@ -60,21 +60,21 @@ def score_in_data() -> pl.Expr:
     return score
 
 
-def require(bed: Bed, truth: Truth, *, recount: bool = True) -> None:
+def require(fixture: Fixture, truth: Truth, *, recount: bool = True) -> None:
     """Raise WrongSumsError unless PostgreSQL holds the truth and, with `recount`, `gamemetrics verify` is content."""
-    faults = compare(bed, truth)
+    faults = compare(fixture, truth)
     if recount:
-        report = verify(bed.settings, lambda _what, _done, _total: None)
+        report = verify(fixture.settings, lambda _what, _done, _total: None)
         faults += [f"verify: {kind}: {total}" for kind, total in report.differences.totals.items()]
         faults += [f"verify: not recounted: {what}" for what in report.not_recounted]
     if faults:
         raise WrongSumsError("; ".join(faults))
 
 
-def compare(bed: Bed, truth: Truth) -> list[str]:
+def compare(fixture: Fixture, truth: Truth) -> list[str]:
     """Name what differs between the generator's sums and PostgreSQL's tables."""
     faults = []
-    with bed.postgres() as connection:
+    with fixture.postgres() as connection:
         row = connection.execute("SELECT count(*), count(DISTINCT event_id) FROM events").fetchone()
         if row != (truth.events, truth.events):
             faults.append(f"events: {row} rows and ids, generated {truth.events}")

@@ -30,7 +30,7 @@ def stack() -> Iterator[Stack]:
         # PostgreSQL runs as another account when the tests run as root, and must pass through.
         Path(directory).chmod(0o711)
         stack = Stack(Path(directory))
-        with stack.tethered():
+        with stack.supervised():
             stack.start()
             try:
                 rights = grants(ResourceType.TOPIC, TOPIC_PREFIX, ResourcePatternType.PREFIXED, TOPIC_OPERATIONS)

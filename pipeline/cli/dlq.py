@@ -132,7 +132,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _as_object(letter: Letter) -> dict[str, Any]:
-    """Make a letter printable as JSON: times as text, bytes as text where they are UTF-8 and as hex where not."""
+    """Make a letter printable as JSON: times as text, bytes as text if they are UTF-8, otherwise as hex."""
     shown: dict[str, Any] = {"id": letter.id, "state": letter.state}
     for name, value in asdict(letter).items():
         if isinstance(value, datetime):

@@ -10,7 +10,7 @@ from pipeline.local.settings import operator_settings
 
 
 def lag(*, as_json: AsJson = False) -> None:
-    """Show how far each group is behind; exit 1 where a group stands where it cannot be (the last column says why)."""
+    """Show how far each group is behind; exit 1 if a group is at an impossible place (the last column says why)."""
     from pipeline.operations.lag import lag as run  # noqa: PLC0415
 
     standings = run(operator_settings())

@@ -69,7 +69,7 @@ def load(  # noqa: PLR0913 - the options of a command
 
 
 class _Lines:
-    """The guide's lines, one each tenth of the way, where there is no terminal for a bar."""
+    """The guide's lines, one each tenth of the way, if there is no terminal for a bar."""
 
     def __init__(self, count: int, *, silent: bool) -> None:
         self._count = count

@@ -28,7 +28,7 @@ Root = Annotated[
     ),
 ]
 
-WATCH_INTERVAL = 1.0
+WATCH_SECONDS = 1.0
 
 
 @local.command()
@@ -45,7 +45,7 @@ def up(
         # Only now: Ctrl-C ends a download at once, but a start under way is first completed and then undone.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-    with contextlib.nullcontext() if detach else stack.tethered():
+    with contextlib.nullcontext() if detach else stack.supervised():
         began = time.monotonic()
         stack.start()
         seconds = time.monotonic() - began
@@ -113,7 +113,7 @@ def down(
 
 def _watch(stack: "Stack", stop: threading.Event) -> None:
     """Wait for Ctrl-C. Raises UnavailableError when a server ends on its own."""
-    while not stop.wait(WATCH_INTERVAL):
+    while not stop.wait(WATCH_SECONDS):
         for server in stack.servers:
             if not server.running:
                 raise UnavailableError(f"{server.name} ended on its own; its last words are in {server.log}")

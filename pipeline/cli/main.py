@@ -1,4 +1,4 @@
-"""The `gamemetrics` command: one line per subcommand, each implemented in the module that it names."""
+"""The `gamemetrics` command: one line a subcommand, each in the module of its name."""
 
 import sys
 
@@ -17,7 +17,7 @@ from pipeline.cli.serve import serve
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigurationError, PipelineError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(local, name="local")
 app.add_typer(keys, name="keys")
 app.add_typer(cache, name="cache")

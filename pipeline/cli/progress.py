@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pipeline.verify.report import Advance
+    from pipeline.verify.report import Advance  # at run time it would load polars for every command
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`gamemetrics serve` and `gamemetrics keys`, as typer functions."""
+"""`gamemetrics serve`, as a typer function."""
 
 from pipeline.config import load_settings
 from pipeline.logs import configure

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from pipeline.errors import ConfigurationError
-from pipeline.local.daemon import Account
 from pipeline.local.state import make_directory
+from pipeline.local.supervisor import Account
 
 PREFERRED: Final = ("postgres", "nobody")
 REFUGE: Final = Path("/var/lib/gamemetrics")
@@ -35,7 +35,7 @@ def reachable(directory: Path, account: Account) -> bool:
 
 
 def refuge(directory: Path) -> Path:
-    """Name the substitute under /var/lib of a directory that lies where the account cannot go.
+    """Name the substitute under /var/lib of a directory that the account cannot reach.
 
     The name follows from the directory's, so every command of a checkout finds the same place.
     """

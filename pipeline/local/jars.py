@@ -21,7 +21,7 @@ from pipeline.errors import ConfigurationError, UnavailableError
 
 LOCK: Final = Path(__file__).with_name("kafka.lock")
 DOWNLOADS_AT_ONCE: Final = 8
-TIMEOUT: Final = 20
+TIMEOUT_SECONDS: Final = 20
 
 Progress = Callable[[int, int], None]
 
@@ -86,7 +86,7 @@ def _fetch_all(jars: Sequence[Jar], partial: Path, cache: Path, progress: Progre
         repo_cache=partial,
         # A mirror configured for jgo, as many companies have one, takes the place of the repository it names.
         remote_repos={"central": MAVEN_CENTRAL_URL} | GlobalSettings.load().repositories,
-        timeout=TIMEOUT,
+        timeout=TIMEOUT_SECONDS,
     )
     progress(0, len(jars))
     with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
@@ -118,7 +118,7 @@ def _fetch(jar: Jar, context: MavenContext, cache: Path) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
-        return f"no answer in {TIMEOUT} s"
+        return f"no answer in {TIMEOUT_SECONDS} s"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
     if isinstance(error, requests.RequestException):

@@ -13,8 +13,9 @@ from confluent_kafka.admin import AdminClient
 from pipeline.errors import UnavailableError
 from pipeline.local.jvm import JAVA, OPTIONS, class_path, environment, startup_options
 from pipeline.local.kafka_access import TOPIC, USER, await_access, provision
-from pipeline.local.server import HOST, Server
+from pipeline.local.server import Server
 from pipeline.local.state import State, private_file, write_private
+from pipeline.local.supervisor import HOST
 
 ADMIN: Final = "admin"
 CONTROLLER: Final = "controller"
@@ -25,7 +26,7 @@ class Kafka(Server):
 
     name: ClassVar[str] = "kafka"
     listeners: ClassVar[Sequence[str]] = ("kafka", "controller")
-    stop_grace: ClassVar[float] = 30.0
+    stop_grace_seconds: ClassVar[float] = 30.0
 
     def __init__(self, state: State, jvm_options: Sequence[str] = ()) -> None:
         super().__init__(state)

@@ -22,7 +22,7 @@ TOPIC: Final = "player.events.raw"
 PARTITIONS: Final = 3
 USER: Final = "gamemetrics"
 GROUP_PREFIX: Final = "event-"
-TIMEOUT: Final = 15.0
+WAIT_SECONDS: Final = 15.0
 
 TOPIC_OPERATIONS: Final = (
     AclOperation.DESCRIBE,
@@ -57,18 +57,18 @@ def await_access(client: AdminClient, topic: str) -> None:
     The controller's word that a topic or a right is made comes a moment before the broker acts on it: a client that
     is told to go ahead at once is refused, for good, by an error that names its rights.
     """
-    deadline = time.monotonic() + TIMEOUT
+    deadline = time.monotonic() + WAIT_SECONDS
     pause = threading.Event()
     while not _may_use(client, topic):
         if time.monotonic() > deadline:
-            raise UnavailableError(f"kafka: topic {topic} cannot be used {TIMEOUT:.0f} s after it was made")
+            raise UnavailableError(f"kafka: topic {topic} cannot be used {WAIT_SECONDS:.0f} s after it was made")
         pause.wait(0.02)
 
 
 def _may_use(client: AdminClient, topic: str) -> bool:
     request = client.describe_topics(TopicCollection([topic]), include_authorized_operations=True)
     try:
-        found = request[topic].result(TIMEOUT)
+        found = request[topic].result(WAIT_SECONDS)
     except KafkaException:
         return False
     led = all(partition.leader is not None for partition in found.partitions)
@@ -78,7 +78,7 @@ def _may_use(client: AdminClient, topic: str) -> bool:
 def create_topic(admin: AdminClient, topic: str, partitions: int) -> None:
     """Make a topic unless it is there."""
     try:
-        admin.create_topics([NewTopic(topic, partitions, 1)], request_timeout=TIMEOUT)[topic].result(TIMEOUT)
+        admin.create_topics([NewTopic(topic, partitions, 1)], request_timeout=WAIT_SECONDS)[topic].result(WAIT_SECONDS)
     except KafkaException as error:
         cause = error.args[0]
         if not (isinstance(cause, KafkaError) and cause.code() == KafkaError.TOPIC_ALREADY_EXISTS):
@@ -88,16 +88,16 @@ def create_topic(admin: AdminClient, topic: str, partitions: int) -> None:
 def delete_topic(admin: AdminClient, topic: str) -> None:
     """Delete a topic and its records."""
     try:
-        admin.delete_topics([topic], request_timeout=TIMEOUT)[topic].result(TIMEOUT)
+        admin.delete_topics([topic], request_timeout=WAIT_SECONDS)[topic].result(WAIT_SECONDS)
     except KafkaException as error:
         raise UnavailableError(f"kafka: topic {topic} cannot be deleted: {error.args[0]}") from error
 
 
 def allow(admin: AdminClient, bindings: list[AclBinding]) -> None:
     """Add access rights; those that are there stay."""
-    for pending in admin.create_acls(bindings, request_timeout=TIMEOUT).values():
+    for pending in admin.create_acls(bindings, request_timeout=WAIT_SECONDS).values():
         try:
-            pending.result(TIMEOUT)
+            pending.result(WAIT_SECONDS)
         except KafkaException as error:
             raise UnavailableError(f"kafka: access rights cannot be granted: {error.args[0]}") from error
 

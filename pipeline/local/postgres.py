@@ -17,9 +17,9 @@ from psycopg.conninfo import make_conninfo
 
 from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.local.account import reachable, reachable_copy, refuge, unprivileged_account
-from pipeline.local.daemon import KILL_GRACE, Account, await_end
-from pipeline.local.server import HOST, Server
+from pipeline.local.server import Server
 from pipeline.local.state import State, make_directory, private_file
+from pipeline.local.supervisor import HOST, KILL_SECONDS, Account, await_end
 
 DATABASE: Final = "gamemetrics"
 USER: Final = "gamemetrics"
@@ -143,7 +143,7 @@ class Postgres(Server):
         orphans = [process for process in psutil.process_iter() if _works_in(process, self.data)]
         for orphan in orphans:
             orphan.kill()
-        await_end(orphans, KILL_GRACE)
+        await_end(orphans, KILL_SECONDS)
         lock.unlink(missing_ok=True)
 
     def _answers(self) -> bool:

@@ -18,8 +18,8 @@ from pipeline.errors import UnavailableError
 from pipeline.load.send import Shape, Target, send_load
 from pipeline.load.workload import Workload
 from pipeline.local.checkout import open_stack
-from pipeline.local.programs import HOST, Leash, Program, leash
 from pipeline.local.settings import recorded_run, running_pid
+from pipeline.local.supervisor import HOST, Program, Supervisor, supervised
 from pipeline.local.welcome import ask_board, where_to_look
 from pipeline.operations.lag import lag
 from pipeline.operations.migrate import migrate
@@ -66,11 +66,11 @@ def run(root: Path | None, say: Say) -> None:
     # Only now: Ctrl-C ends a download at once, but what is started from here on is stopped in order.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with _servers(stack, say) as settings, leash() as held, contextlib.suppress(_StoppedError):
+    with _servers(stack, say) as (settings, supervisor), contextlib.suppress(_StoppedError):
         _report_schema(settings, say)
         ports = _choose_ports(say)
         programs = _programs(stack.directory, ports)
-        with recorded_run(stack.directory, {"PORT": ports.api}), _started(programs, stack, ports, held, say):
+        with recorded_run(stack.directory, {"PORT": ports.api}), _started(programs, stack, ports, supervisor, say):
             _await(lambda: all(program.ready for program in programs), programs, stop, "be ready")
             say(f"API       http://{HOST}:{ports.api}, its documentation http://{HOST}:{ports.api}/docs")
             say(f"Consumer  metrics and health on http://{HOST}:{ports.consumer}; logs in {programs[0].log.parent}")
@@ -83,10 +83,10 @@ def run(root: Path | None, say: Say) -> None:
 
 
 @contextlib.contextmanager
-def _servers(stack: "Stack", say: Say) -> Iterator[Settings]:
+def _servers(stack: "Stack", say: Say) -> Iterator[tuple[Settings, Supervisor]]:
     """Have Kafka, PostgreSQL and Valkey up; those that were not are stopped at the end."""
     was_up = stack.created and all(server.running for server in stack.servers)
-    with contextlib.nullcontext() if was_up else stack.tethered():
+    with supervised() if was_up else stack.supervised() as supervisor:
         if not was_up:
             say("Starting Kafka, PostgreSQL and Valkey ...")
         began = monotonic()
@@ -96,7 +96,7 @@ def _servers(stack: "Stack", say: Say) -> Iterator[Settings]:
             f" their data is in {stack.directory}"
         )
         try:
-            yield load_settings(stack.environment())
+            yield load_settings(stack.environment()), supervisor
         finally:
             if not was_up:
                 say("Stopping Kafka, PostgreSQL and Valkey ...")
@@ -114,23 +114,23 @@ def _report_schema(settings: Settings, say: Say) -> None:
 def _programs(directory: Path, ports: Ports) -> list[Program]:
     """Return the consumer and the API, in the order in which they are stopped."""
     return [
-        Program(["consume", "all"], ports.consumer, directory / "consume.log"),
-        Program(["serve"], ports.api, directory / "serve.log"),
+        Program(["consume", "all"], ports.consumer, directory),
+        Program(["serve"], ports.api, directory),
     ]
 
 
 @contextlib.contextmanager
-def _started(programs: list[Program], stack: "Stack", ports: Ports, held: Leash, say: Say) -> Iterator[None]:
+def _started(programs: list[Program], stack: "Stack", ports: Ports, supervisor: Supervisor, say: Say) -> Iterator[None]:
     base = {**os.environ, **stack.environment(), "HOST": HOST}
     metrics = [ports.consumer, ports.api_metrics]
     try:
         for program, metrics_port in zip(programs, metrics, strict=True):
-            program.start({**base, "PORT": str(ports.api), "METRICS_PORT": str(metrics_port)}, held)
+            program.start({**base, "PORT": str(ports.api), "METRICS_PORT": str(metrics_port)}, supervisor)
         yield
     finally:
         say("Stopping the consumer and the API ...")
         for program in programs:
-            program.stop(held, _GRACE_SECONDS)
+            program.end(supervisor, _GRACE_SECONDS)
 
 
 def _await(condition: Callable[[], bool], programs: list[Program], stop: threading.Event, what: str) -> None:
@@ -157,7 +157,7 @@ def _choose_ports(say: Say) -> Ports:
 
 
 def _free(wanted: int, taken: set[int]) -> int:
-    """Return a port nobody listens on: the one wanted, or else any."""
+    """Return a port nobody listens on: the one wanted, otherwise any."""
     for port in (wanted, 0, 0, 0):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import ClassVar, Final
 
 from pipeline.errors import UnavailableError
-from pipeline.local.daemon import POLL_INTERVAL, Account, Daemon
 from pipeline.local.state import State, make_directory, port_is_free
+from pipeline.local.supervisor import HOST, POLL_SECONDS, Account, Process
 
-HOST: Final = "127.0.0.1"
-START_TIMEOUT: Final = 60.0
+START_SECONDS: Final = 60.0
 
 
 class Server(ABC):
@@ -24,12 +23,12 @@ class Server(ABC):
     name: ClassVar[str]
     listeners: ClassVar[Sequence[str]]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
-    stop_grace: ClassVar[float] = 20.0
+    stop_grace_seconds: ClassVar[float] = 20.0
 
     def __init__(self, state: State) -> None:
         self.directory = state.directory / self.name
         self._state = state
-        self._daemon = Daemon(self.directory)
+        self._process = Process(self.directory, "server")
 
     @property
     def port(self) -> int:
@@ -39,13 +38,13 @@ class Server(ABC):
     @property
     def pid(self) -> int | None:
         """The server's pid, or None while it is down."""
-        process = self._daemon.find()
+        process = self._process.find()
         return None if process is None else process.pid
 
     @property
     def log(self) -> Path:
         """The file that holds what the server says."""
-        return self._daemon.log
+        return self._process.log
 
     @property
     def running(self) -> bool:
@@ -65,7 +64,7 @@ class Server(ABC):
             if not port_is_free(self._state.port(listener)):
                 self._state.repick(listener)
 
-    def start(self, timeout: float = START_TIMEOUT) -> None:
+    def start(self, timeout_seconds: float = START_SECONDS) -> None:
         """Start the server unless it runs, and return when it answers. Raises UnavailableError with its last words."""
         if not self.running:
             for listener in self.listeners:
@@ -76,25 +75,25 @@ class Server(ABC):
             make_directory(self.directory)
             self._create_once()
             command, environment = self._command()
-            self._daemon.spawn(command, environment, self._working_directory(), self._account())
-        self._await_ready(timeout)
+            self._process.spawn(command, environment, self._working_directory(), self._account())
+        self._await_ready(timeout_seconds)
         self._provision()
 
     def stop(self) -> None:
         """Stop the server in its own orderly way."""
-        self._daemon.stop(self.stop_signal, self.stop_grace)
+        self._process.stop(self.stop_signal, self.stop_grace_seconds)
 
     def kill(self) -> None:
         """Send SIGKILL to the server and its children, and return when they are gone."""
-        self._daemon.kill()
+        self._process.kill()
 
     def pause(self) -> None:
         """Freeze the server with SIGSTOP: its connections stay open and nothing answers."""
-        self._daemon.signal_all(signal.SIGSTOP)
+        self._process.signal_all(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Thaw a paused server."""
-        self._daemon.signal_all(signal.SIGCONT)
+        self._process.signal_all(signal.SIGCONT)
 
     def wipe(self) -> None:
         """Stop the server and delete its data; the next start is empty-handed, on the same port and passwords."""
@@ -116,17 +115,18 @@ class Server(ABC):
         self._create()
         self._created.touch()
 
-    def _await_ready(self, timeout: float) -> None:
-        deadline = time.monotonic() + timeout
+    def _await_ready(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
         pause = threading.Event()
         while not (_listens(self.port) and self._answers()):
             if not self.running:
-                raise UnavailableError(f"{self.name} did not start; the end of {self.log}:\n{self._daemon.tail()}")
+                raise UnavailableError(f"{self.name} did not start; the end of {self.log}:\n{self._process.tail()}")
             if time.monotonic() > deadline:
                 raise UnavailableError(
-                    f"{self.name} did not answer in {timeout:.0f} s; the end of {self.log}:\n{self._daemon.tail()}"
+                    f"{self.name} did not answer in {timeout_seconds:.0f} s;"
+                    f" the end of {self.log}:\n{self._process.tail()}"
                 )
-            pause.wait(POLL_INTERVAL)
+            pause.wait(POLL_SECONDS)
 
     def _account(self) -> Account | None:
         """Return the account the server runs as, None for the caller's own."""

@@ -1,4 +1,4 @@
-"""The settings of a command that someone types: the environment's, or else those of this checkout's own servers."""
+"""The settings of a command that someone types: the environment's, otherwise those of this checkout's own servers."""
 
 import contextlib
 import json
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from pipeline.local.stack import Stack
 
 _SERVERS: Final = ("KAFKA_BOOTSTRAP_SERVERS", "DB_HOST", "REDIS_HOST", "SECRETS_DIR")
-"""Where any of these is set, someone has said where the servers are."""
+"""If any of these is set, someone has said where the servers are."""
 
 _RUN: Final = "run.json"
 
 
 def operator_settings() -> Settings:
-    """Read the environment; where it names no server and this checkout's stack runs, use that, and say so.
+    """Read the environment; if it names no server and this checkout's stack runs, use that, and say so.
 
     Raises ConfigurationError.
     """

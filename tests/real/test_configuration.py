@@ -1,7 +1,6 @@
 """A wrong configuration stops the start and names the variable; a server that is away is waited for."""
 
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -11,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-import migrations
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.operations.migrate import migrate
+from pipeline.sinks import schema
 from tests.consuming import consume_all, settings_of
 from tests.events import encoded
 from tests.place import Place
@@ -87,12 +86,12 @@ def test_a_schema_that_is_behind_or_ahead_is_refused(place: Place) -> None:
 def test_a_migration_that_fails_half_way_is_undone_and_named(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for file in Path(migrations.__file__).parent.glob("*.sql"):
-        shutil.copy(file, tmp_path)
+    for migration in schema.known_migrations():
+        (tmp_path / migration.path.name).write_bytes(migration.path.read_bytes())
     (tmp_path / "9998_good.sql").write_text("CREATE TABLE first_step ();")
     broken = tmp_path / "9999_broken.sql"
     broken.write_text("CREATE TABLE half_a_step ();\nSELECT no_such_function();")
-    monkeypatch.setattr(migrations, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(schema, "MIGRATIONS", tmp_path)
     with pytest.raises(UnavailableError, match=r"9999_broken\.sql was undone: function no_such_function\(\) does not"):
         migrate(place.settings)
     with place.pg() as connection:

@@ -74,7 +74,7 @@ class Application(Protocol):
         """Count a reply; `head` is None where none could be read."""
 
 
-class House(Protocol):
+class ServerState(Protocol):
     """What connections share: the listener that made them."""
 
     application: Application
@@ -101,12 +101,12 @@ class Connection(asyncio.Protocol):
     """The asyncio protocol of one connection."""
 
     __slots__ = (
-        "_advancing", "_body", "_chunks", "_discarded", "_head", "_house", "_last", "_reserved", "_resting",
+        "_advancing", "_body", "_chunks", "_discarded", "_head", "_last", "_reserved", "_resting", "_server",
         "_transport", "_unread", "peer", "since", "started", "state",
     )  # fmt: skip
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, server: ServerState) -> None:
+        self._server = server
         self._transport: asyncio.Transport | None = None
         self._head: Head | None = None
         self._body = bytearray()
@@ -120,17 +120,17 @@ class Connection(asyncio.Protocol):
         self.peer = ""
         self.started = 0.0  # when the request at hand was complete, by the monotonic clock
         self.state = _IDLE
-        self.since = house.clock
+        self.since = server.clock
 
     # -- asyncio ---------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Welcome the client, or turn it away when the house is full."""
+        """Welcome the client, or turn it away when the server is full."""
         self._transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
         self.peer = address[0] if address else ""
         self._transport.set_write_buffer_limits(high=256 * 1024)
-        if not self._house.opened(self):
+        if not self._server.opened(self):
             self._refuse(Refusal(503, "too many connections", [("Retry-After", "1")]))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 (asyncio's signature)
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         self._unread = b""
         self._drop_body()
-        self._house.closed(self)
+        self._server.closed(self)
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived as far as it goes."""
@@ -168,23 +168,23 @@ class Connection(asyncio.Protocol):
             self._enter(_IDLE)
             self._advance(self._unread)
 
-    # -- for the application and the house ----------------------------------------------------------------------------
+    # -- for the application and the server ----------------------------------------------------------------------------
 
     def reply(self, status: int, reply: bytes) -> None:
         """Answer the request at hand, and go on to the next."""
         head, self._head = self._head, None
-        house, transport = self._house, self._transport
-        house.application.answered(head, status, time.monotonic() - self.started)
+        server, transport = self._server, self._transport
+        server.application.answered(head, status, time.monotonic() - self.started)
         if transport is None or transport.is_closing():
             return
         if head is not None and head.method == "HEAD":
             reply = without_body(reply)
         self.state = _IDLE
-        self.since = house.clock
-        if self._last or house.draining:
+        self.since = server.clock
+        if self._last or server.draining:
             self._finish(reply)
             return
-        transport.write(reply.replace(b"\r\n", house.dated, 1))
+        transport.write(reply.replace(b"\r\n", server.dated, 1))
         if self._unread and not self._advancing:
             self._advance(self._unread)
 
@@ -194,7 +194,7 @@ class Connection(asyncio.Protocol):
 
     def sweep(self, now: float) -> None:
         """End the connection if it has stood in its state for too long."""
-        if now - self.since <= self._house.patience[self.state]:
+        if now - self.since <= self._server.patience[self.state]:
             return
         if self.state is _HEAD or self.state is _BODY:
             self._refuse(Refusal(408, f"the request's {self.state.value} did not arrive in time"))
@@ -253,11 +253,11 @@ class Connection(asyncio.Protocol):
         if end < 4 or end > MAX_HEAD_BYTES:  # noqa: PLR2004 (not found)
             return self._await_head(data)
         block = data[:end]
-        head = self._house.heads.recall(block)
+        head = self._server.heads.recall(block)
         if head is None:
             if block.startswith(b"\r\n"):  # RFC 9112, 2.2: an empty line before a request
                 return data.lstrip(b"\r\n")
-            head = self._house.heads.read(block)
+            head = self._server.heads.read(block)
         self._head = head
         length = head.length
         if length is not None and len(data) - end >= length:
@@ -279,7 +279,7 @@ class Connection(asyncio.Protocol):
     def _begin_body(self, head: Head) -> None:
         """Refuse by the head alone what can be, before the body is read."""
         self.started = time.monotonic()
-        limit = self._house.application.body_limit(head, self.peer)
+        limit = self._server.application.body_limit(head, self.peer)
         if head.length is not None and head.length > limit:
             raise Refusal(413, f"the body is longer than {limit} bytes")
         self._chunks = Chunks(limit) if head.length is None else None
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
     def _take_body(self, data: bytes) -> bytes:
         head = self._head
         assert head is not None
-        if not self._house.reserve(len(data)):
+        if not self._server.reserve(len(data)):
             raise Refusal(503, "too much is arriving at once; nothing was accepted", [("Retry-After", "1")])
         self._reserved += len(data)
         if self._chunks is not None:
@@ -312,14 +312,14 @@ class Connection(asyncio.Protocol):
 
     def _call(self, head: Head, body: bytes) -> None:
         self.state = _BUSY
-        self.since = self._house.clock
+        self.since = self._server.clock
         self.started = time.monotonic()
         if not head.keep_alive:
             self._last = True
-        self._house.application.call(self, head, body)
+        self._server.application.call(self, head, body)
 
     def _drop_body(self) -> None:
-        self._house.release(self._reserved)
+        self._server.release(self._reserved)
         self._reserved = 0
         self._body = bytearray()
         self._chunks = None
@@ -328,13 +328,13 @@ class Connection(asyncio.Protocol):
 
     def _enter(self, state: State) -> None:
         self.state = state
-        self.since = self._house.clock
+        self.since = self._server.clock
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what cannot go on, and end the connection."""
         head, self._head = self._head, None
         self._drop_body()
-        self._house.application.answered(head, refusal.status, 0.0)
+        self._server.application.answered(head, refusal.status, 0.0)
         self._finish(refusal.reply())
 
     def _finish(self, reply: bytes) -> None:
@@ -342,7 +342,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        transport.write(reply.replace(b"\r\n", self._house.dated + b"Connection: close\r\n", 1))
+        transport.write(reply.replace(b"\r\n", self._server.dated + b"Connection: close\r\n", 1))
         self._unread = b""
         self._enter(_LINGERING)
         if self._resting:

@@ -10,7 +10,7 @@ from bench.capture import NotTheRunError, capture
 from bench.flat import settle
 from bench.limit import replay
 from bench.load import Load, produce, reference_load
-from bench.rig import Bed, Rig, rig_on
+from bench.rig import Fixture, Rig, rig_on
 from bench.shapes import SHAPES
 from bench.throughput import measure_shared
 from bench.truth import Truth, WrongSumsError, compare, require, sum_up
@@ -25,24 +25,24 @@ from tests.place import Place
 EVENTS = 3_000
 
 
-def consumed(place: Place, epoch: int = 1_000) -> tuple[Bed, Truth]:
-    """A bed at a place into which a small load was consumed, several epochs of it."""
-    bed = Bed(place.stack, place.settings)
+def consumed(place: Place, epoch: int = 1_000) -> tuple[Fixture, Truth]:
+    """A fixture at a place into which a small load was consumed, several epochs of it."""
+    fixture = Fixture(place.stack, place.settings)
     load = Load(EVENTS, Workload(seed=7, end=datetime.now(UTC) - timedelta(minutes=1), players=200))
-    assert produce(bed, load).events == EVENTS
+    assert produce(fixture, load).events == EVENTS
     consume_all(place, batch_max_events=epoch)
-    return bed, sum_up(load.slices())
+    return fixture, sum_up(load.slices())
 
 
-def elsewhere(bed: Bed, other: Place) -> Bed:
-    """The topic and group of a bed, with the stores of another place."""
-    stores = {"kafka_topic": bed.settings.kafka_topic, "kafka_group_id": bed.group}
-    return Bed(other.stack, other.settings.model_copy(update=stores))
+def elsewhere(fixture: Fixture, other: Place) -> Fixture:
+    """The topic and group of a fixture, with the stores of another place."""
+    stores = {"kafka_topic": fixture.settings.kafka_topic, "kafka_group_id": fixture.group}
+    return Fixture(other.stack, other.settings.model_copy(update=stores))
 
 
 def test_right_sums_pass_and_each_wrong_one_is_noticed(place: Place) -> None:
-    bed, truth = consumed(place)
-    require(bed, truth)
+    fixture, truth = consumed(place)
+    require(fixture, truth)
     for statement, fault in (
         ("UPDATE player_event_counts SET events = events + 1 WHERE player_id = 'player-000001'", "counts: "),
         ("UPDATE leaderboard_daily SET score = score - 1 WHERE player_id = 'player-000001'", "daily scores: "),
@@ -51,45 +51,47 @@ def test_right_sums_pass_and_each_wrong_one_is_noticed(place: Place) -> None:
     ):
         with place.pg() as connection:
             connection.execute(statement.encode())
-        assert any(found.startswith(fault) for found in compare(bed, truth)), fault
+        assert any(found.startswith(fault) for found in compare(fixture, truth)), fault
     with pytest.raises(WrongSumsError, match=r"counts: .* daily scores: .* all-time scores: "):
-        require(bed, truth, recount=False)
+        require(fixture, truth, recount=False)
 
 
 def test_a_wrong_counter_in_redis_is_noticed(place: Place) -> None:
-    bed, truth = consumed(place)
-    with connect(bed.settings) as client:
+    fixture, truth = consumed(place)
+    with connect(fixture.settings) as client:
         client.hincrby("player_stats:player-000001", "total_events", 1)
     with pytest.raises(WrongSumsError, match="verify"):
-        require(bed, truth)
+        require(fixture, truth)
 
 
 def test_a_replay_does_the_whole_job_again(make_place: MakePlace) -> None:
     run, copy, target = make_place(), make_place(), make_place()
-    bed, truth = consumed(run)
-    taped = capture(bed, elsewhere(bed, copy))
+    fixture, truth = consumed(run)
+    taped = capture(fixture, elsewhere(fixture, copy))
     assert len(taped.epochs) >= 3
-    limit = replay(Rig(run.stack), elsewhere(bed, target), taped, EVENTS)
+    limit = replay(Rig(run.stack), elsewhere(fixture, target), taped, EVENTS)
     assert limit.events == EVENTS
     assert set(limit.cpu) == {"client", "postgres", "valkey"}
-    require(elsewhere(bed, target), truth)
+    require(elsewhere(fixture, target), truth)
 
 
 def test_a_pass_that_differs_from_the_run_is_no_tape_of_it(make_place: MakePlace) -> None:
     run, copy = make_place(), make_place()
-    bed, _ = consumed(run)
+    fixture, _ = consumed(run)
     with run.pg() as connection:
         connection.execute("UPDATE pipeline_outbox SET payload = payload || ' ' WHERE chunk = 0")
     with pytest.raises(NotTheRunError):
-        capture(bed, elsewhere(bed, copy))
+        capture(fixture, elsewhere(fixture, copy))
 
 
 def test_processes_that_share_a_topic_each_read_their_own_partition_of_it(place: Place) -> None:
-    bed = Bed(place.stack, place.settings)
-    produced = produce(bed, Load(EVENTS, Workload(seed=7, end=datetime.now(UTC) - timedelta(minutes=1), players=200)))
-    with closing(Topic(bed.settings, bed.group)) as topic:
+    fixture = Fixture(place.stack, place.settings)
+    produced = produce(
+        fixture, Load(EVENTS, Workload(seed=7, end=datetime.now(UTC) - timedelta(minutes=1), players=200))
+    )
+    with closing(Topic(fixture.settings, fixture.group)) as topic:
         sizes = [end - first for first, end in topic.bounds().values()]
-    shared = measure_shared(Rig(place.stack), bed, produced, processes=3)
+    shared = measure_shared(Rig(place.stack), fixture, produced, processes=3)
     assert sorted(shared.shares) == sorted(sizes)
     assert shared.cpu_total > 0
 
@@ -111,11 +113,11 @@ def test_a_shape_runs_beside_a_flat_load_of_its_size_and_has_a_limit(stack: Stac
 
 @pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if not shape.edge_only])
 def test_the_sums_of_every_shape_are_right(place: Place, name: str) -> None:
-    bed = Bed(place.stack, place.settings)
+    fixture = Fixture(place.stack, place.settings)
     load = Load(EVENTS, reference_load(EVENTS, seed=5).workload, SHAPES[name])
-    produce(bed, load)
+    produce(fixture, load)
     consume_all(place, batch_max_events=1_000)
-    require(bed, sum_up(load.slices()))
+    require(fixture, sum_up(load.slices()))
 
 
 def test_what_is_large_or_many_runs_beside_the_reference_load(stack: Stack) -> None:
@@ -129,10 +131,13 @@ def test_what_is_large_or_many_runs_beside_the_reference_load(stack: Stack) -> N
 
 
 def test_late_events_are_added_to_boards_that_are_settled(place: Place) -> None:
-    bed, late = Bed(place.stack, place.settings), next(case for case in many.cases(EVENTS) if case.prepare is settle)
-    produce(bed, late.load)
-    settle(bed)
+    fixture, late = (
+        Fixture(place.stack, place.settings),
+        next(case for case in many.cases(EVENTS) if case.prepare is settle),
+    )
+    produce(fixture, late.load)
+    settle(fixture)
     consume_all(place)
     truth = sum_up(late.load.slices())
-    require(bed, truth)
-    assert bed.scalar("SELECT sum(score) FROM leaderboard_settled") == truth.days["score"].sum()
+    require(fixture, truth)
+    assert fixture.scalar("SELECT sum(score) FROM leaderboard_settled") == truth.days["score"].sum()

@@ -29,7 +29,7 @@ def own() -> Iterator[Stack]:
     with tempfile.TemporaryDirectory(prefix="gamemetrics-own-") as directory:
         Path(directory).chmod(0o711)
         stack = Stack(Path(directory))
-        with stack.tethered():
+        with stack.supervised():
             stack.start()
             yield stack
             stack.wipe()

@@ -29,8 +29,7 @@ class Checkout:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for name in ("pipeline", "migrations"):
-            shutil.copytree(ROOT / name, directory / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / "pipeline", directory / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "pyproject.toml", directory)
         servers = ("KAFKA_", "DB_", "REDIS_", "PORT", "METRICS_PORT", "API_KEY", "SECRETS_DIR")
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(servers)}
