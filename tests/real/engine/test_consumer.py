@@ -219,7 +219,7 @@ def test_two_consumers_share_the_partitions_and_count_each_event_once(place: Pla
 
 def test_an_idle_consumer_forgets_what_redis_was_paid(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last epochs before a quiet night leave nothing behind, and their metric does not stand still."""
-    monkeypatch.setattr(engine, "_AUDIT_SECONDS", 0.3)
+    monkeypatch.setattr(engine, "AUDIT_SECONDS", 0.3)
     place.produce([encoded() for _ in range(10)])
     with consuming(place, outbox_keep_seconds=0):
         caught_up(place)
