@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.engine import consumer as engine
-from pipeline.epoch.batch import Batcher
+from pipeline.engine.intake import Intake
+from pipeline.engine.lag import LagMeter
 from pipeline.epoch.decode import Decoder
 from pipeline.kafka.source import Source
 from pipeline.sinks.admission import Admission
@@ -24,7 +25,7 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
-OWNED = (Source, Batcher, Registry, Decoder, PostgresSink, Admission, RedisSink, Cache, FaultReport)
+OWNED = (Source, Intake, LagMeter, Registry, Decoder, PostgresSink, Admission, RedisSink, Cache, FaultReport)
 
 
 class Calls:
@@ -57,12 +58,11 @@ def test_what_owns_a_connection_is_called_by_one_thread(place: Place, monkeypatc
     """Also while partitions are taken up beside epochs under way, at a refill, and in an audit."""
     monkeypatch.setattr(engine, "AUDIT_SECONDS", 0.3)
     calls = Calls(monkeypatch)
-    small = {"batch_max_events": 20, "batch_max_wait_ms": 20, "outbox_keep_seconds": 0}
+    small: dict[str, Any] = {"batch_max_events": 20, "batch_max_wait_ms": 20, "outbox_keep_seconds": 0}
     with consuming(place, **small) as first:
-        for _ in range(2):
-            with consuming(place, **small) as guest:
-                eventually(lambda guest=guest: fed(place) and bool(assigned(guest)))  # type: ignore[misc]
-            eventually(lambda: fed(place) and len(assigned(first)) == 3)
+        with consuming(place, **small) as guest:
+            eventually(lambda: fed(place) and bool(assigned(guest)))
+        eventually(lambda: fed(place) and len(assigned(first)) == 3)
         with place.redis() as client:
             client.flushdb()
         fed(place)

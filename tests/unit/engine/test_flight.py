@@ -79,14 +79,15 @@ def landed(flights: Flights, into: list[int]) -> bool:
 def test_epochs_land_in_the_order_they_left_each_stage_in_its_thread() -> None:
     trip, found = Trip(), list[int]()
     with flying(trip) as flights:
+        full = [flights.full]
         for number in range(1, DEPTH + 1):
-            assert not flights.full
             flights.launch(one(number), Records())
-        assert flights.full
+            full.append(flights.full)
         assert not landed(flights, found)
         trip.gate.set()
         eventually(lambda: landed(flights, found))
-        assert not flights.full
+        full.append(flights.full)
+        assert full == [False, False, False, True, False]
     order = list(range(1, DEPTH + 1))
     assert found == order
     assert [trip.numbers(thread) for thread in ("prepare", "postgres", "redis")] == [order] * 3
