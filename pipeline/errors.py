@@ -1,14 +1,18 @@
 """The errors this package raises.
 
 Everything raised on purpose derives from `PipelineError`; what a library raises is translated at the module
-that talks to it, so that a caller decides by one of these and never by a driver's class.
+that talks to it, so that a caller decides by one of these and never by a driver's class. An error that its own layer
+catches again is not one of them.
 
     PipelineError
     ├── ConfigurationError      a setting, a server's set-up or a schema is wrong: start fails, exit code 2
     ├── EventError              one event breaks the contract: a 400 at the edge, a dlq_events row at the consumer
     ├── UnavailableError        a server is away or answered with something that passes: wait and try again
-    ├── FencedError             another process owns the partition now: drop the work, write nothing
-    └── HaltError               going on would lose or double events, or bury a bug: stop and say why
+    ├── RewindError             an epoch starts above its watermark: nothing is written, read again from there
+    ├── StoppedError            the consumer was asked to stop while it waited for a server: leave the work, exit code 0
+    ├── HaltError               going on would lose or double events, or bury a bug: stop and say why, exit code 1
+    ├── UnknownLetterError      no dead letter has this id, or it is not in a state that allows it (`operations.dlq`)
+    └── KeyNameError            the name of an API key is taken, or no valid key has it (`operations.keys`)
 """
 
 
@@ -36,8 +40,12 @@ class UnavailableError(PipelineError):
     """A server is away, or refused for a reason that passes by itself (deadlock, serialization, restart)."""
 
 
-class FencedError(PipelineError):
-    """The partition's watermark moved under this process: a peer owns it now."""
+class RewindError(PipelineError):
+    """An epoch starts above its watermark (PostgreSQL was restored, or an epoch before it failed): read again."""
+
+
+class StoppedError(PipelineError):
+    """The consumer was asked to stop while it waited for a server; the epoch is abandoned and will be read again."""
 
 
 class HaltError(PipelineError):

@@ -48,6 +48,13 @@ def consuming(place: Place, role: RoleName = "all", **changes: object) -> Iterat
             raise raised[0]
 
 
+def assigned(consumer: EventConsumer) -> list[int]:
+    """Return the partitions that a consumer reads now, as its probe tells them."""
+    partitions = consumer.health.ready()[1]["partitions"]
+    assert isinstance(partitions, list)
+    return partitions
+
+
 def caught_up(place: Place, role: RoleName = "all", timeout: float = 60.0) -> None:
     """Wait until the role's group has written all that is in the topic, and Redis stands level with it."""
     settings = settings_of(place, role)

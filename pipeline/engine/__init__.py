@@ -1,4 +1,4 @@
-"""The consumer that runs: its loop, its flights, how far it is behind and how it feels.
+"""The consumer that runs: its loop, its stages and their threads, how far behind it is, and its health.
 
 It puts the parts of the layers below together, and decides nothing about a record.
 """

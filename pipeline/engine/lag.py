@@ -15,6 +15,7 @@ import polars as pl
 from pipeline import metrics
 from pipeline.contract.event import RECORD_TIMES
 from pipeline.contract.offsets import Spans
+from pipeline.engine.waiting import Deadline
 from pipeline.epoch.batch import Records
 
 MEASURE_SECONDS: Final = 2.0
@@ -41,6 +42,7 @@ class LagMeter:
         self._under_way: dict[Spans, Ages] = {}
         self._written: dict[int, int] = {}
         self._newest: dict[int, int] = {}
+        self._measure_at = Deadline(MEASURE_SECONDS)
 
     def start(self, offsets: Mapping[int, int]) -> None:
         """Note up to where partitions are written."""
@@ -73,7 +75,10 @@ class LagMeter:
         self._under_way.clear()
 
     def measure(self, ends: Ends) -> None:
-        """Publish the lag of each partition."""
+        """Publish the lag of each partition, unless that was done MEASURE_SECONDS ago at most."""
+        if not self._measure_at.passed:
+            return
+        self._measure_at.set(MEASURE_SECONDS)
         for partition, end in ends(sorted(self._written)).items():
             behind = max(0, end - self._written[partition])
             metrics.log_end.labels(partition).set(end)

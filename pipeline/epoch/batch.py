@@ -24,11 +24,11 @@ _LEAST_HALF: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """When an epoch is due: `max_events` records, `max_bytes` of values, or `max_wait` seconds."""
+    """When an epoch is due: at `max_events` records, at `max_bytes` of values, or after `max_wait_seconds`."""
 
     max_events: int
     max_bytes: int
-    max_wait: float
+    max_wait_seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ class Batcher:
             return "events"
         if self._bytes >= self._policy.max_bytes:
             return "bytes"
-        return "wait" if now - self._armed_at >= self._policy.max_wait else None
+        return "wait" if now - self._armed_at >= self._policy.max_wait_seconds else None
 
     @property
     def armed(self) -> bool:
@@ -122,8 +122,8 @@ class Batcher:
     def remaining(self, now: float) -> float:
         """Return the seconds until the epoch is due by age; the whole wait while it is empty."""
         if self._armed_at is None:
-            return self._policy.max_wait
-        return max(0.0, self._armed_at + self._policy.max_wait - now)
+            return self._policy.max_wait_seconds
+        return max(0.0, self._armed_at + self._policy.max_wait_seconds - now)
 
     def drop(self, partitions: frozenset[int]) -> None:
         """Forget the records of partitions that another consumer reads now."""

@@ -1,7 +1,7 @@
 """An epoch: the records of one flight through the pipeline, decoded, with all that is to be added for them.
 
-What the sinks add up is encoded here, before a transaction is open, from the guess that every event is new. The guess
-is nearly always right; where it is not, the sink prepares the remaining events again with the same function.
+What the sinks add up is aggregated and encoded here, before a transaction is open, on the guess that every event is
+new. The guess is nearly always right; where admission finds it wrong, the sink does the same with the new events.
 
 An event on which any of this raises is set aside (`epoch.narrowing`), and the others go on.
 """
@@ -57,6 +57,7 @@ class Epoch:
 
     `records` (timestamp, key, value) are all of them, which the events' `row` counts. `effects` are those of exactly
     these events, or None when they are yet to be prepared. `faults` are what the records rejected as `internal` met.
+    `whole` tells that nothing of it was dropped because it is written already.
     """
 
     spans: Spans
@@ -65,9 +66,10 @@ class Epoch:
     records: pl.DataFrame
     effects: Effects | None
     faults: list[Fault]
+    whole: bool = True
 
     def without(self, marks: dict[int, int]) -> "Epoch":
-        """Drop what lies below the watermark of its partition; the same object where nothing does."""
+        """Drop what lies below the watermark of its partition; it is `whole` no more where something does."""
         if all(marks[span.partition] <= span.start for span in self.spans):
             return self
         spans = tuple(
@@ -82,6 +84,7 @@ class Epoch:
             events=self.events.filter(pl.col("offset") >= floor),
             rejected=[one for one in self.rejected if one.offset >= marks[one.partition]],
             effects=None,
+            whole=False,
         )
 
 

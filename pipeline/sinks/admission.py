@@ -25,10 +25,11 @@ _MAX_ATTEMPTS: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The events that are new (the epoch's own frame where all are), and those PostgreSQL would not take."""
+    """The events that are new, those PostgreSQL would not take, and whether all of the epoch's events are new."""
 
     events: pl.DataFrame
     refused: list[Rejected]
+    all_new: bool
 
 
 class Admission:
@@ -61,11 +62,11 @@ class Admission:
     def admit(self, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
         """Copy the epoch's new events into the ledger, within the caller's transaction."""
         inside, refused = self._within_days(epoch.events, epoch.records)
-        if not len(inside):
-            return Admitted(inside, refused)
-        admitted = self._attempt(connection, inside, epoch.records)
-        self._expect_duplicates = len(admitted.events) + len(admitted.refused) < len(inside)
-        return Admitted(admitted.events, refused + admitted.refused)
+        events, others = inside, list[Rejected]()
+        if len(inside):
+            events, others = self._attempt(connection, inside, epoch.records)
+            self._expect_duplicates = len(events) + len(others) < len(inside)
+        return Admitted(events, refused + others, all_new=len(events) == len(epoch.events))
 
     def _within_days(self, events: pl.DataFrame, records: pl.DataFrame) -> tuple[pl.DataFrame, list[Rejected]]:
         """Set aside events of days that have no partition: dropped by retention, or further ahead than is made."""
@@ -78,12 +79,14 @@ class Admission:
         reason = f"timestamp: no partition holds it; the ledger covers {self._from:%Y-%m-%d} to {self._until:%Y-%m-%d}"
         return events.filter(inside), reject(outside, records, reason, "uncovered")
 
-    def _attempt(self, connection: psycopg.Connection, events: pl.DataFrame, records: pl.DataFrame) -> Admitted:
-        """Copy, dropping known identities when the key refuses and halving when a row is refused."""
+    def _attempt(
+        self, connection: psycopg.Connection, events: pl.DataFrame, records: pl.DataFrame
+    ) -> tuple[pl.DataFrame, list[Rejected]]:
+        """Copy, dropping known identities when the key refuses and halving when a row is; returns new and refused."""
         remaining = self._drop_known(connection, events) if self._expect_duplicates else events
         for _ in range(_MAX_ATTEMPTS):
             if not len(remaining):
-                return Admitted(remaining, [])
+                return remaining, []
             try:
                 self._copy_in(connection, remaining)
             except errors.UniqueViolation:
@@ -91,7 +94,7 @@ class Admission:
             except (psycopg.DataError, psycopg.IntegrityError) as error:
                 return self._halve(connection, remaining, records, error)
             else:
-                return Admitted(remaining, [])
+                return remaining, []
         # Each round another session committed one of our identities first; let it finish.
         raise UnavailableError("PostgreSQL: identities are being admitted elsewhere at the same time")
 
@@ -113,18 +116,16 @@ class Admission:
 
     def _halve(
         self, connection: psycopg.Connection, events: pl.DataFrame, records: pl.DataFrame, error: psycopg.Error
-    ) -> Admitted:
+    ) -> tuple[pl.DataFrame, list[Rejected]]:
         """Find the rows PostgreSQL refuses by copying ever smaller halves; all others are admitted."""
         if len(events) == 1:
             detail = error.diag.message_primary or str(error)
-            return Admitted(
-                events.clear(), reject(events, records, f"PostgreSQL refused the event: {detail}", "refused")
-            )
+            return events.clear(), reject(events, records, f"PostgreSQL refused the event: {detail}", "refused")
         events = _in_order(events)
         middle = len(events) // 2
-        left = self._attempt(connection, events[:middle], records)
-        right = self._attempt(connection, events[middle:], records)
-        return Admitted(pl.concat([left.events, right.events]), left.refused + right.refused)
+        left, refused_left = self._attempt(connection, events[:middle], records)
+        right, refused_right = self._attempt(connection, events[middle:], records)
+        return pl.concat([left, right]), refused_left + refused_right
 
 
 def _in_order(events: pl.DataFrame) -> pl.DataFrame:

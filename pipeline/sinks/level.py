@@ -1,11 +1,10 @@
-"""Bringing Redis level with PostgreSQL: replay what is owed, or refill, while no epoch is under way.
+"""Bringing Redis level with PostgreSQL: replay what is owed, or refill while no transaction of an epoch is open.
 
 Redis may stand behind (a crash between the two sinks, an older snapshot), nowhere (emptied), or ahead (PostgreSQL was
 restored). Behind is mended from the outbox; anything else, and an outbox that no longer reaches back, by filling the
 counters from PostgreSQL under the exclusive form of the lock that every epoch's transaction shares.
 """
 
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +31,11 @@ class _Mark:
 
 
 class Cache:
-    """Levels one group's counters in Redis with PostgreSQL, over a connection of its own; one caller at a time."""
+    """Levels one group's counters in Redis with PostgreSQL. One thread, with the sink it is given.
+
+    Several may level the same counters, in this process and in others: a replay passes the gate of `apply.lua`, which
+    takes a call once, and a refill holds the lock.
+    """
 
     def __init__(self, settings: Settings, plan: Plan, group_id: str, sink: RedisSink) -> None:
         self._settings = settings
@@ -40,7 +43,6 @@ class Cache:
         self._group = group_id
         self._sink = sink
         self._open: psycopg.Connection | None = None
-        self._turn = threading.RLock()
 
     def close(self) -> None:
         """Close the connection; a lock that it held is freed."""
@@ -54,14 +56,13 @@ class Cache:
         Raises UnavailableError; calling again goes on where it stopped.
         """
         wanted = frozenset(partitions)
-        with self._turn:
-            if not self.replay(wanted):
-                with self.exclusively():
-                    # Another consumer may have refilled the counters while this one waited for the lock.
-                    if not self.replay(wanted):
-                        self.rebuild_locked()
-            if refused := self._sink.refused():
-                self.repair(refused)
+        if not self.replay(wanted):
+            with self.exclusively():
+                # Another consumer may have refilled the counters while this one waited for the lock.
+                if not self.replay(wanted):
+                    self.rebuild_locked()
+        if refused := self._sink.refused():
+            self.repair(refused)
 
     def rebuild(self) -> int:
         """Refill the group's counters from PostgreSQL; returns how many keys were written."""
@@ -83,20 +84,19 @@ class Cache:
     @contextmanager
     def exclusively(self) -> Iterator[psycopg.Connection]:
         """Hold off every epoch's transaction; what was committed before stands in PostgreSQL and in the outbox."""
-        with self._turn:
-            with translated():
-                connection = self._connection()
-                with unblocking(connection):
-                    connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
-                # Should this process freeze here, the server frees the lock; all consumers wait for it.
-                connection.execute("SET idle_session_timeout = '60s'")
-            try:
-                yield connection
-            finally:
-                if not connection.closed:
-                    with translated():
-                        connection.execute("RESET idle_session_timeout")
-                        connection.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
+        with translated():
+            connection = self._connection()
+            with unblocking(connection):
+                connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
+            # Should this process freeze here, the server frees the lock; all consumers wait for it.
+            connection.execute("SET idle_session_timeout = '60s'")
+        try:
+            yield connection
+        finally:
+            if not connection.closed:
+                with translated():
+                    connection.execute("RESET idle_session_timeout")
+                    connection.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
 
     def rebuild_locked(self) -> int:
         """Refill while `exclusively` is held.

@@ -1,6 +1,12 @@
-"""The PostgreSQL sink: one transaction an epoch holds its effects, its debts to Redis and its watermark."""
+"""The PostgreSQL sink: one transaction an epoch holds its effects, its debts to Redis and its watermark.
 
-from dataclasses import dataclass
+The transaction in its order: fence, admit, merge, bury, owe, advance. What is merged and owed was aggregated before,
+on the guess that every event is new (`epoch.prepare`); where admission finds otherwise it is aggregated again.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, LiteralString
 
@@ -10,12 +16,13 @@ from psycopg import sql
 
 from pipeline import metrics
 from pipeline.config import Settings
+from pipeline.contract.offsets import Span, Spans
 from pipeline.epoch.epoch import Effects, Epoch, Plan, effects_of, rehearsed
 from pipeline.epoch.frame import CopyData, encode_copy
 from pipeline.epoch.narrowing import Fault, Unforeseen, attempt
 from pipeline.epoch.outbox import Call, calls_for
 from pipeline.epoch.rejected import Rejected
-from pipeline.errors import PipelineError
+from pipeline.errors import RewindError
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import connect, copy_in, translated, unblocking
 from pipeline.sinks.faults import FaultReport
@@ -32,26 +39,32 @@ SETTLING_LOCK: Final = 0x736574746C
 """Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
 
 
-class RewindError(PipelineError):
-    """An epoch starts above its watermark (PostgreSQL was restored, or an epoch before it failed): read again."""
+@dataclass(frozen=True, slots=True)
+class Fates:
+    """What became of the records of one span: how many are new, how many were known, how many are dead letters."""
+
+    span: Span
+    admitted: int
+    duplicates: int
+    dead_lettered: int
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a transaction did: records by fate, and the calls Redis is owed.
+    """What became of an epoch: `spans` are all of its own, below whose stops everything is written now.
 
-    `calls` is None when part of the epoch was there already (its commit's answer was lost, or a peer wrote it): what
-    Redis is owed then stands in the outbox.
+    `fates` and `calls` (what Redis is owed) are of this transaction. It is not `complete` where part of the epoch was
+    there already, because its commit's answer was lost or a peer wrote it: the rest of the calls is in the outbox.
     """
 
-    admitted: int = 0
-    duplicates: int = 0
-    dead_lettered: int = 0
-    calls: list[Call] | None = None
+    spans: Spans
+    fates: tuple[Fates, ...] = ()
+    calls: list[Call] = field(default_factory=list)
+    complete: bool = False
 
 
 class PostgresSink:
-    """Writes epochs. One thread at a time; the connection is opened when needed and again after a failure."""
+    """Writes epochs. One thread; the connection is opened when needed and again after a failure."""
 
     def __init__(self, settings: Settings, plan: Plan, group_id: str) -> None:
         self._settings = settings
@@ -94,7 +107,7 @@ class PostgresSink:
             left = row[1] - datetime.now(UTC)
             metrics.partition_days.labels(self._role.ledger).set(left / timedelta(days=1))
 
-    def prune_outbox(self, applied: dict[int, int]) -> None:
+    def prune_outbox(self, applied: Mapping[int, int]) -> None:
         """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough."""
         paid = (list(applied), list(applied.values()))
         before = datetime.now(UTC) - timedelta(seconds=self._settings.outbox_keep_seconds)
@@ -104,7 +117,7 @@ class PostgresSink:
             row = connection.execute(_COUNT_UNPAID, (*paid, self._group, self._topic)).fetchone()
         metrics.outbox_rows.set(row[0] if row is not None else 0)
 
-    # -- an epoch --------------------------------------------------------------------------------------------------
+    # -- an epoch ----------------------------------------------------------------------------------------------------
 
     def write(self, epoch: Epoch) -> Written:
         """Write what of the epoch is not there yet, in one transaction.
@@ -126,25 +139,27 @@ class PostgresSink:
         with translated():
             connection = self._connection()
             with unblocking(connection), connection.transaction():
-                live = epoch.without(self._lock_watermarks(connection, epoch))
+                live = epoch.without(self.fence(connection, epoch))
                 if not live.spans:
-                    return Written()
+                    return Written(epoch.spans)
                 admitted = self._admission.admit(connection, live)
                 bad = [*live.rejected, *admitted.refused]
                 self._plan.bad_ratio.check(bad, len(live.events) + len(live.rejected))
-                effects = live.effects if admitted.events is live.events else None
-                effects = effects or effects_of(admitted.events, self._plan)
-                self._add(connection, effects)
-                self._bury(connection, bad)
-                calls = self._owe(connection, calls_for(live.spans, effects.chunks)) if self._role.uses_redis else []
-                written = self._advance(connection, live, admitted.events, bad)
-        return Written(*written, calls if live is epoch else None)
+                guessed = live.effects if admitted.all_new else None
+                effects = guessed or effects_of(admitted.events, self._plan)
+                self.merge(connection, effects)
+                self.bury(connection, bad)
+                calls = calls_for(live.spans, effects.chunks) if self._role.uses_redis else []
+                self.owe(connection, calls)
+                fates = _fates(live, admitted.events, bad)
+                self.advance(connection, fates)
+        return Written(epoch.spans, fates, calls, live.whole)
 
-    def _lock_watermarks(self, connection: psycopg.Connection, epoch: Epoch) -> dict[int, int]:
-        """Lock the epoch's watermarks, in order of partition.
+    def fence(self, connection: psycopg.Connection, epoch: Epoch) -> dict[int, int]:
+        """Lock the epoch's watermarks, in order of partition, and return them. Raises RewindError.
 
-        This is the fence: whoever wrote an epoch moved the mark with it, so a process that was paused or cut off finds
-        the mark ahead of its epoch and writes nothing, and one whose predecessor failed finds it behind.
+        Whoever wrote an epoch moved the mark with it, so a process that was paused or cut off finds the mark ahead of
+        its epoch and writes nothing, and one whose predecessor failed finds it behind.
         """
         connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (CACHE_LOCK,))
         rows = connection.execute(
@@ -159,15 +174,17 @@ class PostgresSink:
                 raise RewindError(f"partition {span.partition} starts at {span.start}, its watermark is {mark}")
         return marks
 
-    def _add(self, connection: psycopg.Connection, effects: Effects) -> None:
+    def merge(self, connection: psycopg.Connection, effects: Effects) -> None:
+        """Add what the events add up to."""
         if effects.counts is not None:
-            _merge(connection, "added_counts", effects.counts, _MERGE_COUNTS)
+            merge_table(connection, "added_counts", effects.counts, _MERGE_COUNTS)
         if effects.days is not None:
-            _merge(connection, "added_days", effects.days, _MERGE_DAYS)
+            merge_table(connection, "added_days", effects.days, _MERGE_DAYS)
             connection.execute(_HOLD_OFF_SETTLING, (SETTLING_LOCK,))
             connection.execute(_MERGE_SETTLED)
 
-    def _bury(self, connection: psycopg.Connection, bad: list[Rejected]) -> None:
+    def bury(self, connection: psycopg.Connection, bad: Sequence[Rejected]) -> None:
+        """Keep what is not counted as dead letters."""
         if not bad:
             return
         columns = zip(
@@ -188,8 +205,10 @@ class PostgresSink:
         )
         connection.execute(_BURY, (self._role.service, self._topic, *map(list, columns)))
 
-    def _owe(self, connection: psycopg.Connection, calls: list[Call]) -> list[Call]:
+    def owe(self, connection: psycopg.Connection, calls: Sequence[Call]) -> None:
         """Write the calls that Redis is owed to the outbox."""
+        if not calls:
+            return
         rows = pl.DataFrame(
             {
                 "group_id": pl.Series([self._group] * len(calls), dtype=pl.String),
@@ -204,25 +223,11 @@ class PostgresSink:
         )
         columns: LiteralString = "group_id, topic, partition, from_offset, next_offset, chunk, chunks, payload"
         copy_in(connection, sql.SQL("pipeline_outbox ({})").format(sql.SQL(columns)), encode_copy(rows))
-        return calls
 
-    def _advance(
-        self, connection: psycopg.Connection, live: Epoch, admitted: pl.DataFrame, bad: list[Rejected]
-    ) -> tuple[int, int, int]:
-        """Move the watermarks, and count what became of the records; returns those counts over all partitions."""
-        seen = _count(live.events)
-        for one in live.rejected:
-            seen[one.partition] = seen.get(one.partition, 0) + 1
-        new = _count(admitted)
-        dead: dict[int, int] = {}
-        for one in bad:
-            dead[one.partition] = dead.get(one.partition, 0) + 1
-        rows = []
-        for span in live.spans:
-            fates = (new.get(span.partition, 0), dead.get(span.partition, 0))
-            rows.append((span.partition, span.stop, fates[0], seen.get(span.partition, 0) - sum(fates), fates[1]))
+    def advance(self, connection: psycopg.Connection, fates: Sequence[Fates]) -> None:
+        """Move the watermarks to the stops of their spans, and book what became of the records."""
+        rows = [(one.span.partition, one.span.stop, one.admitted, one.duplicates, one.dead_lettered) for one in fates]
         connection.execute(_ADVANCE, (*map(list, zip(*rows, strict=True)), self._group, self._topic))
-        return sum(row[2] for row in rows), sum(row[3] for row in rows), sum(row[4] for row in rows)
 
     def _connection(self) -> psycopg.Connection:
         if self._open is not None and self._open.closed:
@@ -240,13 +245,23 @@ def readable(value: bytes | None) -> str:
     return (value or b"").decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
-def _merge(connection: psycopg.Connection, stage: LiteralString, encoded: CopyData, statement: LiteralString) -> None:
+def merge_table(
+    connection: psycopg.Connection, stage: LiteralString, encoded: CopyData, statement: LiteralString
+) -> None:
+    """Copy deltas into their temporary table, and from there into the table that they are added to."""
     copy_in(connection, sql.Identifier(stage), encoded)
     connection.execute(statement)
 
 
-def _count(events: pl.DataFrame) -> dict[int, int]:
-    return dict(events.group_by("partition").len().iter_rows())
+def _fates(epoch: Epoch, admitted: pl.DataFrame, bad: Sequence[Rejected]) -> tuple[Fates, ...]:
+    """Count what became of an epoch's records, of which `admitted` are new and `bad` dead letters."""
+    new, dead = _count(admitted), Counter(one.partition for one in bad)
+    known = _count(epoch.events) + Counter(one.partition for one in epoch.rejected) - new - dead
+    return tuple(Fates(span, new[span.partition], known[span.partition], dead[span.partition]) for span in epoch.spans)
+
+
+def _count(events: pl.DataFrame) -> Counter[int]:
+    return Counter(dict(events.group_by("partition").len().iter_rows()))
 
 
 # One statement for many rows, never executemany: psycopg makes a pipeline of that, whose last message disarms

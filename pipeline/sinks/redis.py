@@ -21,7 +21,7 @@ from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, UnavailableError
 
 FUNCTION: Final = "gamemetrics_apply"
-_LIBRARY: Final = Path(__file__).with_name("apply.lua")
+LIBRARY: Final = Path(__file__).with_name("apply.lua")
 _SOCKET_SECONDS: Final = 15.0
 
 
@@ -73,7 +73,7 @@ def translated() -> Iterator[None]:
 
 
 class RedisSink:
-    """Applies calls for one group and topic. One thread at a time."""
+    """Applies calls for one group and topic. One thread: who levels Redis in another has a sink of its own."""
 
     def __init__(self, settings: Settings, group_id: str) -> None:
         self._client = connect(settings)
@@ -99,7 +99,7 @@ class RedisSink:
                     f"REDIS_HOST: maxmemory-policy is {policy}: the server would drop counters when memory is short. "
                     f"Set it to noeviction"
                 )
-            self._client.function_load(_LIBRARY.read_text(), replace=True)
+            self._client.function_load(LIBRARY.read_text(), replace=True)
 
     def standings(self) -> dict[int, Standing]:
         """Return where Redis stands in each partition of the topic that it knows."""
@@ -164,7 +164,7 @@ class RedisSink:
         refused: list[str] = []
         verdict: Literal["applied", "duplicate"] = "duplicate"
         for call in calls:
-            answer = self._call(call)
+            answer = self.call(call)
             if answer[0] == b"behind":
                 return Applied("behind", tuple(refused))
             if answer[0] == b"applied":
@@ -172,7 +172,8 @@ class RedisSink:
             refused += [key.decode() for key in answer[2:]]
         return Applied(verdict, tuple(refused))
 
-    def _call(self, call: Call) -> list[bytes]:
+    def call(self, call: Call) -> list[bytes]:
+        """Send one call; returns the function's answer: the verdict, the watermark, and the keys that refused."""
         arguments = (
             self._field(call.partition),
             call.from_offset,
@@ -188,7 +189,7 @@ class RedisSink:
                 if "Function not found" not in str(error):
                     raise
                 # An emptied server lost its functions with its data; nothing ran, so the call can be made again.
-                self._client.function_load(_LIBRARY.read_text(), replace=True)
+                self._client.function_load(LIBRARY.read_text(), replace=True)
                 answer = self._client.fcall(FUNCTION, 1, self._key, *arguments)
         return answer
 

@@ -10,7 +10,7 @@ from pipeline.sinks.connection import connect, translated
 
 
 class Registry:
-    """The rows of pipeline_owners and pipeline_watermarks of one group. One thread at a time."""
+    """The rows of pipeline_owners and pipeline_watermarks of one group. One thread."""
 
     def __init__(self, settings: Settings, role: Role, group_id: str) -> None:
         self._settings = settings

@@ -19,8 +19,8 @@ import redis
 from psycopg.transaction import BaseTransaction
 from psycopg.waiting import Wait
 
-from pipeline.engine.consumer import EventConsumer
 from pipeline.engine.flight import Flights
+from pipeline.engine.stages import Apply, Prepare
 from pipeline.kafka.source import Source
 from pipeline.sinks import postgres
 from pipeline.sinks.admission import Admission
@@ -31,18 +31,18 @@ Moment = Literal["before", "after"]
 
 STEPS: dict[str, tuple[type | ModuleType, str]] = {
     "polled": (Flights, "launch"),
-    "decoded": (EventConsumer, "_prepare"),
+    "decoded": (Prepare, "__call__"),
     "written": (PostgresSink, "write"),
-    "watermarks locked": (PostgresSink, "_lock_watermarks"),
+    "watermarks locked": (PostgresSink, "fence"),
     "half a COPY": (psycopg.Copy, "write"),
     "copied": (Admission, "admit"),
-    "one table upserted": (postgres, "_merge"),
-    "upserted": (PostgresSink, "_add"),
-    "dead letters": (PostgresSink, "_bury"),
-    "outbox": (PostgresSink, "_owe"),
-    "watermarks moved": (PostgresSink, "_advance"),
-    "Redis chunk": (RedisSink, "_call"),
-    "Redis done": (EventConsumer, "_settle"),
+    "one table upserted": (postgres, "merge_table"),
+    "upserted": (PostgresSink, "merge"),
+    "dead letters": (PostgresSink, "bury"),
+    "outbox": (PostgresSink, "owe"),
+    "watermarks moved": (PostgresSink, "advance"),
+    "Redis chunk": (RedisSink, "call"),
+    "Redis done": (Apply, "__call__"),
     "offsets committed": (Source, "commit"),
 }
 """Every boundary between two effects of an epoch, by the function whose call it is."""

@@ -13,32 +13,38 @@ from confluent_kafka import Consumer, TopicPartition
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pipeline.contract.offsets import Spans
 from pipeline.engine import consumer as engine
-from pipeline.engine.consumer import EventConsumer
+from pipeline.engine import standings
+from pipeline.engine.flight import Flights
+from pipeline.engine.standings import Standings
 from pipeline.epoch import epoch as epochs
 from pipeline.epoch.aggregate import Deltas
+from pipeline.epoch.batch import Records
 from pipeline.epoch.epoch import Epoch
 from pipeline.epoch.frame import IDENTITY
 from pipeline.epoch.rejected import BadRatio
 from pipeline.kafka import source
+from pipeline.kafka.source import Source
 from pipeline.sinks import redis as redis_sink
 from pipeline.sinks.admission import Admission, Admitted
 from pipeline.sinks.level import Cache
 from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
+from tests.place import Place
 
 Patch = pytest.MonkeyPatch
 
 
 def no_watermark_check(patch: Patch) -> None:
     """Every epoch seems to start at its watermark."""
-    original = PostgresSink._lock_watermarks
+    original = PostgresSink.fence
 
     def blind(self: PostgresSink, connection: psycopg.Connection, epoch: Epoch) -> dict[int, int]:
         original(self, connection, epoch)
         return {span.partition: span.start for span in epoch.spans}
 
-    patch.setattr(PostgresSink, "_lock_watermarks", blind)
+    patch.setattr(PostgresSink, "fence", blind)
 
 
 def no_ledger(patch: Patch) -> None:
@@ -46,7 +52,7 @@ def no_ledger(patch: Patch) -> None:
     original = Admission.admit
 
     def admit(self: Admission, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
-        return Admitted(epoch.events, original(self, connection, epoch).refused)
+        return Admitted(epoch.events, original(self, connection, epoch).refused, all_new=True)
 
     patch.setattr(Admission, "admit", admit)
 
@@ -63,13 +69,13 @@ def no_unique_within_an_epoch(patch: Patch) -> None:
 
 def library(patch: Patch, directory: Path, *replacements: tuple[str, str]) -> None:
     """Load the Redis function with some of its text replaced."""
-    text = redis_sink._LIBRARY.read_text()
+    text = redis_sink.LIBRARY.read_text()
     for old, new in replacements:
         assert old in text
         text = text.replace(old, new)
     changed = directory / "apply.lua"
     changed.write_text(text)
-    patch.setattr(redis_sink, "_LIBRARY", changed)
+    patch.setattr(redis_sink, "LIBRARY", changed)
 
 
 GATE = (
@@ -115,42 +121,38 @@ def refused_keys_forgotten(patch: Patch, directory: Path) -> None:
     patch.setattr(RedisSink, "refused", lambda _: frozenset())
 
 
-def start_where_kafka_says(patch: Patch) -> None:
+def start_where_kafka_says(patch: Patch, place: Place) -> None:
     """The committed offset, and not the watermark, says where to read on."""
-    original = EventConsumer._standings
+    original = Standings.watermarks
 
-    def standings(self: EventConsumer, partitions: list[int]) -> dict[int, int]:
+    def watermarks(self: Standings, partitions: list[int]) -> dict[int, int]:
         marks = original(self, partitions)
-        asked = [TopicPartition(self._settings.kafka_topic, p) for p in partitions]
-        committed = self._source._consumer.committed(asked, timeout=10)
+        with Consumer({**place.stack.kafka.config(), "group.id": place.group}) as client:
+            committed = client.committed([TopicPartition(place.topic, p) for p in partitions], timeout=10)
         return marks | {one.partition: one.offset for one in committed if one.offset >= 0}
 
-    patch.setattr(EventConsumer, "_standings", standings)
+    patch.setattr(Standings, "watermarks", watermarks)
 
 
 def commit_first(patch: Patch) -> None:
     """Kafka's offsets are committed when an epoch leaves, not when it has landed."""
-    original = EventConsumer._turn
+    polled, launched, polls = Source.poll, Flights.launch, threading.local()
 
-    def launched(self: EventConsumer) -> None:
-        launch = self._flights.launch
+    def poll(self: Source, limit: int, timeout: float) -> Records:
+        polls.source = self  # the loop that polls one source launches what it polled
+        return polled(self, limit, timeout)
 
-        def commit_and_launch(spans: Any, records: Any) -> None:
-            self._source.commit(spans)
-            launch(spans, records)
+    def launch(self: Flights, spans: Spans, records: Records) -> None:
+        polls.source.commit(spans)
+        launched(self, spans, records)
 
-        self._flights.launch = commit_and_launch  # type: ignore[method-assign]
-        try:
-            original(self)
-        finally:
-            self._flights.launch = launch  # type: ignore[method-assign]
-
-    patch.setattr(EventConsumer, "_turn", launched)
+    patch.setattr(Source, "poll", poll)
+    patch.setattr(Flights, "launch", launch)
 
 
 def no_landing_on_revoke(patch: Patch) -> None:
     """Partitions go to a peer while their epochs are still under way."""
-    patch.setattr(engine, "_HANDOVER_SECONDS", 0.0)
+    patch.setattr(engine, "HANDOVER_SECONDS", 0.0)
 
 
 def read_uncommitted(patch: Patch) -> None:
@@ -161,7 +163,7 @@ def read_uncommitted(patch: Patch) -> None:
 
 
 def any_topic_will_do(patch: Patch) -> None:
-    patch.setattr(engine, "topic_id", lambda _: "the same for ever")
+    patch.setattr(standings, "topic_id", lambda _: "the same for ever")
 
 
 def no_bad_ratio(patch: Patch) -> None:

@@ -9,15 +9,18 @@ import pytest
 from confluent_kafka import Consumer, IsolationLevel, Producer, TopicPartition
 from confluent_kafka.admin import AclOperation, AdminClient, OffsetSpec, ResourcePatternType, ResourceType
 
+from pipeline.config import Settings
 from pipeline.engine.consumer import EventConsumer
+from pipeline.engine.flight import Flights
+from pipeline.errors import RewindError
 from pipeline.kafka import source
+from pipeline.kafka.source import Assignment, Source
 from pipeline.local.kafka_access import allow, grants
-from pipeline.sinks.postgres import RewindError
 from tests.chaos.children import SMALL, Child, child
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import assert_exact
 from tests.conftest import MakePlace
-from tests.consuming import caught_up, consuming
+from tests.consuming import assigned, caught_up, consuming
 from tests.events import encoded
 from tests.place import Place
 from tests.waiting import eventually
@@ -67,7 +70,7 @@ def test_the_newer_group_protocol_gives_the_same_sums(place: Place, monkeypatch:
 
     monkeypatch.setattr(source, "Consumer", consumer)
     with Feed(place, 5) as feed, consuming(place, **IN_PROCESS) as first:
-        eventually(lambda: bool(first._positions.assigned), timeout=60)
+        eventually(lambda: bool(assigned(first)), timeout=60)
         for _ in range(3):
             with consuming(place, **IN_PROCESS) as guest:
                 eventually(functools.partial(shares, guest, feed), timeout=60)
@@ -78,7 +81,7 @@ def test_the_newer_group_protocol_gives_the_same_sums(place: Place, monkeypatch:
 
 def shares(consumer: EventConsumer, feed: Feed) -> bool:
     feed.send(10)
-    return bool(consumer._positions.assigned)
+    return bool(assigned(consumer))
 
 
 def test_two_consumers_whose_hot_keys_run_in_opposite_order(make_place: MakePlace) -> None:
@@ -97,22 +100,24 @@ def test_a_partition_that_is_revoked_while_its_epochs_must_be_read_again(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The landing that a revocation waits for raises; what is no longer assigned must be forgotten all the same."""
-    original = EventConsumer._finish
+    original = Source.__init__
     shaken: list[list[int]] = []
 
-    def shake(self: EventConsumer, partitions: list[int]) -> None:
-        if partitions and not shaken:
-            shaken.append(partitions)
+    def fall_back(_: Flights, _timeout: float) -> None:
+        monkeypatch.undo()
+        raise RewindError("as if PostgreSQL had been restored just now")
 
-            def fall_back(_: float) -> None:
-                monkeypatch.undo()
-                raise RewindError("as if PostgreSQL had been restored just now")
+    def listened(self: Source, settings: Settings, group_id: str, service: str, assignment: Assignment) -> None:
+        def finish(partitions: list[int]) -> None:
+            if partitions and not shaken:
+                shaken.append(partitions)
+                monkeypatch.setattr(Flights, "land", fall_back)
+                monkeypatch.setattr(Flights, "__len__", lambda _: 1)
+            assignment.finish(partitions)
 
-            monkeypatch.setattr(self, "_land", fall_back)
-            monkeypatch.setattr(type(self._flights), "__len__", lambda _: 1)
-        original(self, partitions)
+        original(self, settings, group_id, service, Assignment(assignment.start, finish))
 
-    monkeypatch.setattr(EventConsumer, "_finish", shake)
+    monkeypatch.setattr(Source, "__init__", listened)
     with Feed(place, 3) as feed, consuming(place, **IN_PROCESS) as consumer:
         feed.send(50)
         caught_up(place)
@@ -121,7 +126,7 @@ def test_a_partition_that_is_revoked_while_its_epochs_must_be_read_again(
             feed.send(100)
             caught_up(place)
             assert shaken
-            assert len(consumer._positions.assigned) < 3, "it still counts what was revoked as its own"
+            assert len(assigned(consumer)) < 3, "it still counts what was revoked as its own"
             assert peer.stop() == 0
         caught_up(place)
     assert_exact(place)

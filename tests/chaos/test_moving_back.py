@@ -46,7 +46,7 @@ def test_redis_emptied_in_the_middle_is_refilled(forget_functions: bool, place: 
 def test_redis_emptied_while_nothing_flows_is_refilled_all_the_same(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_AUDIT_SECONDS", 0.5)
+    monkeypatch.setattr(engine, "AUDIT_SECONDS", 0.5)
     with Feed(place, 2) as feed, consuming(place, **SMALL):
         feed.send(100)
         caught_up(place)
@@ -90,7 +90,7 @@ def test_postgresql_from_an_older_backup_leaves_redis_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A partition that gets a record finds out by its epoch, one that gets none by the audit."""
-    monkeypatch.setattr(engine, "_AUDIT_SECONDS", 1.0)
+    monkeypatch.setattr(engine, "AUDIT_SECONDS", 1.0)
     postgres = place.stack.postgres
     with Feed(place, 4) as feed:
         feed.send(100)
@@ -150,7 +150,7 @@ def test_a_topic_created_again_stops_the_consumer_by_name(place: Place) -> None:
 
 def test_a_topic_created_again_under_a_running_consumer_stops_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """However it shows (an unknown topic, an offset that is not there, another id), nothing of it is counted."""
-    monkeypatch.setattr(engine, "_AUDIT_SECONDS", 1.0)
+    monkeypatch.setattr(engine, "AUDIT_SECONDS", 1.0)
     with Feed(place, 9, bad=0, again=0) as feed:
         feed.send(30)
         with pytest.raises(PipelineError), consuming(place, **SMALL) as consumer:  # noqa: PT012

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.engine import consumer as engine
-from pipeline.engine import health
+from pipeline.engine import health, waiting
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.decode import Decoder
 from pipeline.epoch.roles import ROLES
@@ -94,7 +93,7 @@ def test_a_stop_while_a_sink_is_away_is_an_orderly_end(name: str, place: Place, 
 def test_an_outage_is_no_reason_to_restart(name: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Liveness holds from before the first assignment until a rewind, however long a sink is away."""
     monkeypatch.setattr(health, "STALLED_SECONDS", 5.0)
-    monkeypatch.setattr(engine, "_MAX_BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(waiting, "MAX_BACKOFF_SECONDS", 1.0)
     with Feed(place, 4) as feed:
         feed.send(50)
         server(place, name).stop()
@@ -130,7 +129,7 @@ def waited(turns: int) -> Callable[[], bool]:
 
 def test_a_rewind_while_redis_is_away_goes_on_once_it_is_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "STALLED_SECONDS", 5.0)
-    monkeypatch.setattr(engine, "_MAX_BACKOFF_SECONDS", 1.0)
+    monkeypatch.setattr(waiting, "MAX_BACKOFF_SECONDS", 1.0)
     with Feed(place, 5) as feed, consuming(place, **SMALL) as consumer:
         feed.send(100)
         caught_up(place)

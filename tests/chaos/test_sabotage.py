@@ -13,9 +13,11 @@ import pytest
 from redis.exceptions import ResponseError
 
 from pipeline.engine.consumer import EventConsumer
-from pipeline.epoch.epoch import Epoch
+from pipeline.epoch.epoch import Epoch, plan_for
+from pipeline.epoch.roles import ROLES
 from pipeline.errors import HaltError, PipelineError
 from pipeline.sinks.postgres import PostgresSink, Written
+from pipeline.sinks.redis import RedisSink
 from tests.chaos import sabotage
 from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import Crash
@@ -25,7 +27,7 @@ from tests.chaos.test_groups import abort_transactions
 from tests.chaos.test_moving_back import move_committed, recreate
 from tests.chaos.truth import assert_exact
 from tests.conftest import MakePlace
-from tests.consuming import caught_up, consuming
+from tests.consuming import assigned, caught_up, consuming
 from tests.events import encoded
 from tests.place import Place
 from tests.waiting import eventually
@@ -73,13 +75,15 @@ def zombie(here: Here) -> None:
 
     with here.patch.context() as watching:
         watching.setattr(PostgresSink, "write", write)
-        with fed(here, 1) as (_, consumer):
-            sink = PostgresSink(here.place.settings, consumer._plan, here.place.group)
-    with contextlib.closing(sink), contextlib.closing(consumer._redis):
+        with fed(here, 1):
+            pass
+    settings, group = here.place.settings, here.place.group
+    sink = PostgresSink(settings, plan_for(ROLES["all"], settings), group)
+    with contextlib.closing(sink), contextlib.closing(RedisSink(settings, group)) as redis:
         for epoch in written:
-            calls = sink.write(epoch).calls
-            if calls:
-                consumer._redis.apply(calls)
+            again = sink.write(epoch)
+            if again.complete:
+                redis.apply(again.calls)
     assert_exact(here.place)
 
 
@@ -180,7 +184,7 @@ def members_come_and_go(here: Here) -> None:
 
 def has_partitions(consumer: EventConsumer, feed: Feed) -> bool:
     feed.send(3)
-    return bool(consumer._positions.assigned)
+    return bool(assigned(consumer))
 
 
 def crossing_keys(here: Here) -> None:
@@ -197,7 +201,7 @@ def crossing_keys(here: Here) -> None:
         consuming(here.place, **larger) as first,
         consuming(here.place, **larger) as second,
     ):
-        eventually(lambda: first._positions.assigned and second._positions.assigned)
+        eventually(lambda: bool(assigned(first) and assigned(second)))
         for _ in range(4):
             for partition in range(3):  # of which either has one at least
                 batch = [encoded(player_id=player, game_id="g") for player in players]
@@ -227,7 +231,11 @@ ROWS = [
     Row("ledger of identities", lambda here: sabotage.no_ledger(here.patch), duplicates),
     Row("duplicates within an epoch", lambda here: sabotage.no_unique_within_an_epoch(here.patch), twins),
     Row("outbox replay", lambda here: sabotage.no_replay(here.patch), death_between_the_sinks),
-    Row("positions from PostgreSQL", lambda here: sabotage.start_where_kafka_says(here.patch), committed_offset_ahead),
+    Row(
+        "positions from PostgreSQL",
+        lambda here: sabotage.start_where_kafka_says(here.patch, here.place),
+        committed_offset_ahead,
+    ),
     Row("read_committed", lambda here: sabotage.read_uncommitted(here.patch), aborted_transactions),
     Row("topic id", lambda here: sabotage.any_topic_will_do(here.patch), recreated_topic),
     Row("halt when most is bad", lambda here: sabotage.no_bad_ratio(here.patch), mostly_bad),

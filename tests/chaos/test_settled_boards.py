@@ -66,18 +66,18 @@ def test_a_late_event_is_added_to_what_is_settled(place: Place) -> None:
 
 def test_a_day_is_not_settled_while_an_epoch_adds_to_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settling comes between an epoch's scores and its commit, when it cannot see them yet."""
-    original, refused = PostgresSink._advance, []
+    original, refused = PostgresSink.advance, []
 
-    def advance(self: PostgresSink, *arguments: Any) -> tuple[int, int, int]:
+    def advance(self: PostgresSink, *arguments: Any) -> None:
         with place.pg() as other:
             other.execute("SET lock_timeout = '500ms'")
             try:
                 settle(other)
             except psycopg.errors.LockNotAvailable as error:
                 refused.append(error)
-        return original(self, *arguments)
+        original(self, *arguments)
 
-    monkeypatch.setattr(PostgresSink, "_advance", advance)
+    monkeypatch.setattr(PostgresSink, "advance", advance)
     place.produce(scores(0, 5), partition=0)
     consume_all(place)
     assert_exact(place)

@@ -2,12 +2,11 @@
 
 import pytest
 
+from pipeline.engine.consumer import HANDOVER_SECONDS
 from tests.deploy.rendering import containers, of_kind, pod_specs, rendered
 from tests.deploy.tools import OVERLAYS
 
 overlays = pytest.mark.parametrize("overlay", OVERLAYS)
-HANDOVER_SECONDS = 15
-"""How long a consumer that leaves waits for its epochs (pipeline.engine.consumer)."""
 
 
 @overlays

@@ -3,6 +3,7 @@
 import pytest
 from prometheus_client import REGISTRY
 
+from pipeline.contract.event import RECORD_TIMES
 from pipeline.engine.lag import Ages, ages
 from pipeline.sinks.postgres import CACHE_LOCK
 from tests.consuming import caught_up, consuming
@@ -44,5 +45,6 @@ def test_the_day_partitions_ahead_are_told(place: Place) -> None:
 
 
 def test_an_epoch_is_as_old_as_its_oldest_record_and_each_partition_as_new_as_its_last() -> None:
-    records = records_of([(0, 5, 30, b""), (0, 6, 20, b""), (1, 1, 10, b""), (0, 7, 40, b"")])
-    assert ages(records) == Ages(oldest=10, newest={0: 40, 1: 10})
+    day = RECORD_TIMES.start
+    records = records_of([(0, 5, day + 30, b""), (0, 6, day + 20, b""), (1, 1, day + 10, b""), (0, 7, day + 40, b"")])
+    assert ages(records) == Ages(oldest=day + 10, newest={0: day + 40, 1: day + 10})

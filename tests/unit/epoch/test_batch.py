@@ -7,7 +7,7 @@ from pipeline.contract.offsets import Positions, Span
 from pipeline.epoch.batch import Batcher, BatchPolicy, Records
 from tests.events import records_of
 
-POLICY = BatchPolicy(max_events=3, max_bytes=100, max_wait=1.0)
+POLICY = BatchPolicy(max_events=3, max_bytes=100, max_wait_seconds=1.0)
 
 
 def some(count: int, size: int = 1, partition: int = 0, start: int = 0) -> Records:
@@ -72,7 +72,7 @@ def test_an_end_without_records_is_passed_in_its_time() -> None:
 
 
 def test_a_large_epoch_that_is_not_full_leaves_in_halves_each_as_old_as_the_whole() -> None:
-    batcher = Batcher(BatchPolicy(max_events=100_001, max_bytes=10**9, max_wait=1.0))
+    batcher = Batcher(BatchPolicy(max_events=100_001, max_bytes=10**9, max_wait_seconds=1.0))
     batcher.add(some(100_000), 5.0)
     batcher.add(Records(ends={0: 100_000, 1: 7}), 5.5)
     halves = []
@@ -84,7 +84,7 @@ def test_a_large_epoch_that_is_not_full_leaves_in_halves_each_as_old_as_the_whol
 
 
 def test_a_full_epoch_leaves_whole() -> None:
-    batcher = Batcher(BatchPolicy(max_events=60_000, max_bytes=10**9, max_wait=1.0))
+    batcher = Batcher(BatchPolicy(max_events=60_000, max_bytes=10**9, max_wait_seconds=1.0))
     batcher.add(some(60_000), 5.0)
     assert len(batcher.take()) == 60_000
     assert not batcher.armed
@@ -134,7 +134,7 @@ def test_spans_of_a_partition_are_gapless_whatever_arrives(steps: list[dict[int,
 
 def test_the_room_counts_bytes_by_the_size_of_the_last_records() -> None:
     """So that a poll cannot bring a thousand large records where room for a few is left."""
-    batcher = Batcher(BatchPolicy(max_events=1_000, max_bytes=10_000, max_wait=1.0))
+    batcher = Batcher(BatchPolicy(max_events=1_000, max_bytes=10_000, max_wait_seconds=1.0))
     assert batcher.room() == 1_000
     batcher.add(records_of([(0, 0, 0, b"x" * 1_000)]), now=0.0)
     assert (batcher.room(), batcher.room(max_bytes=2_500)) == (9, 3)

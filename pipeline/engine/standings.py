@@ -1,0 +1,80 @@
+"""Where the group stands: PostgreSQL's watermarks against Kafka's log, and Redis level with them."""
+
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+
+import structlog
+
+from pipeline.config import Settings
+from pipeline.engine.waiting import Retry
+from pipeline.epoch.epoch import Plan
+from pipeline.errors import HaltError
+from pipeline.kafka.client import topic_id
+from pipeline.sinks.level import Cache
+from pipeline.sinks.redis import RedisSink
+from pipeline.sinks.registry import Registry
+from pipeline.sinks.schema import check_schema
+
+Ranges = Callable[[Iterable[int]], dict[int, tuple[int, int]]]
+"""Asks Kafka for the first offset and the end of each partition's log."""
+
+log = structlog.get_logger()
+
+
+class Standings:
+    """Reads and levels the standings of partitions, before they are read and while nothing flows. One thread.
+
+    Its connections are its own, the one to Redis too: while partitions are taken up, epochs of others are under way.
+    """
+
+    def __init__(self, settings: Settings, plan: Plan, group_id: str, ranges: Ranges, retry: Retry) -> None:
+        self._settings = settings
+        self._role = plan.role
+        self._ranges = ranges
+        self._retry = retry
+        self._registry = Registry(settings, plan.role, group_id)
+        self._redis = RedisSink(settings, group_id)
+        self._cache = Cache(settings, plan, group_id, self._redis)
+
+    def open(self) -> None:
+        """See that all servers are there and set up, and claim the role. Raises ConfigurationError, StoppedError."""
+        self._retry("kafka", lambda: topic_id(self._settings))
+        self._retry("postgres", lambda: check_schema(self._settings))
+        self._retry("postgres", self._registry.claim)
+        if self._role.uses_redis:
+            self._retry("redis", self._redis.open)
+        log.info("consuming", role=self._role.name, topic=self._settings.kafka_topic)
+
+    def take_up(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return where to read partitions from, once Redis stands there too. Raises HaltError, StoppedError."""
+        wanted = sorted(partitions)
+        offsets = self._retry("kafka", lambda: self.watermarks(wanted))
+        if self._role.uses_redis:
+            self._retry("redis", lambda: self.level(wanted))
+        return offsets
+
+    def watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return PostgreSQL's watermarks. Raises UnavailableError; HaltError if the log has not what comes next."""
+        ranges = self._ranges(partitions)
+        starts = {partition: first for partition, (first, _) in ranges.items()}
+        marks = self._registry.watermarks(starts, topic_id(self._settings))
+        for partition, (first, end) in ranges.items():
+            offset = marks[partition].next_offset
+            if not first <= offset <= end:
+                gone = f"offsets {offset} to {first} are gone" if offset < first else f"the log ends at {end}"
+                raise HaltError(
+                    f"topic {self._settings.kafka_topic} partition {partition}: the watermark is {offset}, but {gone}: "
+                    f"retention passed the consumer, or Kafka was restored from a copy"
+                )
+        return {partition: mark.next_offset for partition, mark in marks.items()}
+
+    def level(self, partitions: Iterable[int]) -> None:
+        """Bring Redis to where PostgreSQL stands, if the role keeps counters there. Raises UnavailableError."""
+        if self._role.uses_redis:
+            self._cache.level(partitions)
+
+    def close(self) -> None:
+        """Close the connections."""
+        with ExitStack() as closing:
+            for part in (self._redis, self._cache, self._registry):
+                closing.callback(part.close)

@@ -1,0 +1,86 @@
+"""Waiting for a server: as long as it is away, at a growing pace, and not once the consumer is asked to stop."""
+
+import itertools
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.engine import waiting
+from pipeline.engine.health import ConsumerHealth
+from pipeline.engine.waiting import Backoff, Deadline, Retry
+from pipeline.errors import ConfigurationError, HaltError, PipelineError, RewindError, StoppedError, UnavailableError
+
+
+class Server:
+    """Work that is refused so many times by a server that is away; `health` is asked at each attempt."""
+
+    def __init__(self, refusals: int, health: ConsumerHealth) -> None:
+        self._refusals = refusals
+        self._health = health
+        self.attempts = 0
+        self.seen: list[object] = []
+
+    def work(self) -> int:
+        self.seen.append(self._health.ready()[1]["away"])
+        self.attempts += 1
+        if self.attempts <= self._refusals:
+            raise UnavailableError("away")
+        return self.attempts
+
+
+@given(st.floats(0.001, 10), st.floats(1, 100), st.integers(1, 30))
+def test_each_wait_is_up_to_twice_the_one_before_and_never_above_the_most(
+    least: float, factor: float, attempts: int
+) -> None:
+    most = least * factor
+    bound = least
+    for wait in itertools.islice(Backoff(least, most).waits(), attempts):
+        assert bound / 2 <= wait <= bound
+        bound = min(2 * bound, most)
+
+
+def test_a_deadline_passes_and_is_set_again() -> None:
+    deadline = Deadline(0)
+    seen = [deadline.passed]
+    for seconds in (1_000, -1):
+        deadline.set(seconds)
+        seen.append(deadline.passed)
+    assert seen == [True, False, True]
+
+
+@given(st.integers(0, 5))
+def test_work_is_repeated_until_its_server_is_back(refusals: int) -> None:
+    health, turns = ConsumerHealth(), list[None]()
+    server = Server(refusals, health)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(waiting, "MIN_BACKOFF_SECONDS", 0.0)
+        retry = Retry(threading.Event(), health, before_each=lambda: turns.append(None))
+    assert retry("a server", server.work) == refusals + 1
+    assert server.seen == [[], *[["a server"]] * refusals]
+    assert health.ready()[0]
+    assert len(turns) == refusals + 1
+
+
+def test_one_that_is_asked_to_stop_waits_no_longer() -> None:
+    stop, health = threading.Event(), ConsumerHealth()
+    stop.set()
+    server = Server(10, health)
+    with pytest.raises(StoppedError, match="waiting for a server"):
+        Retry(stop, health)("a server", server.work)
+    assert server.attempts == 1
+    assert not health.ready()[0]
+
+
+@pytest.mark.parametrize("kind", [ConfigurationError, HaltError, RewindError])
+def test_what_no_waiting_mends_is_raised_at_once(kind: type[PipelineError]) -> None:
+    attempts = itertools.count()
+
+    def work() -> None:
+        next(attempts)
+        raise kind("for good")
+
+    with pytest.raises(kind, match="for good"):
+        Retry(threading.Event(), ConsumerHealth())("a server", work)
+    assert next(attempts) == 1
