@@ -21,6 +21,7 @@ from pipeline.api.openapi_parts import (
     statistics,
 )
 from pipeline.contract import event
+from pipeline.contract.boards import ALLTIME, PERIODS
 
 EXAMPLE_EVENT: Final = {
     "event_type": "player_score",
@@ -125,7 +126,7 @@ def _write_paths() -> dict[str, Any]:
 
 def _read_paths() -> dict[str, Any]:
     day = query("date", {"type": "string", "format": "date"}, "A day in UTC, or any day of the week; missing: today")
-    period = query("period", {"enum": ["alltime", "daily", "weekly"], "default": "alltime"}, "Which board")
+    period = query("period", {"enum": list(PERIODS), "default": ALLTIME.name}, "Which board")
     failures = errors(400, 401, 403, 404, 431, 503)
     return {
         "/api/v1/players/{player_id}/stats": {

@@ -1,9 +1,11 @@
 """The pieces of the OpenAPI document that repeat: errors, parameters, the shapes of replies."""
 
+from datetime import date
 from typing import Any, Final
 
 from pipeline.api.access.signatures import TOLERANCE_S
 from pipeline.contract import event
+from pipeline.contract.boards import ALLTIME, PERIODS
 
 _ERRORS: Final = {
     400: ("The request breaks the contract; the error names the field", "player_id: required"),
@@ -23,6 +25,7 @@ _ERRORS: Final = {
         "too much is in flight; nothing was accepted",
     ),
 }
+_DAY: Final = date(2024, 1, 15)
 _RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}, "required": True},
 }
@@ -87,7 +90,7 @@ def page() -> dict[str, Any]:
     """Return an example of a page of a board."""
     return {
         "game_id": "game-test-001",
-        "period": "alltime",
+        "period": ALLTIME.name,
         "total": 1,
         "entries": [{"rank": 1, "player_id": "player-test-001", "score": 1500}],
         "next_offset": None,
@@ -98,7 +101,7 @@ def neighbourhood() -> dict[str, Any]:
     """Return an example of a player's place."""
     return {
         "game_id": "game-test-001",
-        "period": "alltime",
+        "period": ALLTIME.name,
         "player_id": "player-test-001",
         "rank": 1,
         "score": 1500,
@@ -142,7 +145,7 @@ def board() -> dict[str, Any]:
     return _object(
         {
             "game_id": {"type": "string"},
-            "period": {"type": "string", "description": "alltime, daily:YYYY-MM-DD or weekly:YYYY-Www"},
+            "period": {"type": "string", "description": " or ".join(period.label(_DAY) for period in PERIODS.values())},
             "total": {"type": "integer", "description": "How many players are on the board"},
             "entries": _array(_entry()),
             "next_offset": {

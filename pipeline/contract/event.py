@@ -1,4 +1,4 @@
-"""The event: its fields, limits, scores and names, and the one judge of whether bytes are an event.
+"""The event: its fields, limits and scores, and the one judge of whether bytes are an event.
 
 This module is the contract in code. The edge refuses by it, the consumer dead-letters by it, and the vectorized
 decoder (`epoch.decode`) is held to the same verdicts by a differential test. It touches no socket and no clock.
@@ -48,6 +48,9 @@ TIMESTAMP_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]
 CLIENT_FIELDS: Final = frozenset({"event_type", "player_id", "game_id", "timestamp", "event_id", "data"})
 RECORD_NAMESPACE: Final = uuid.UUID("6f0c1f6e-8f43-5a5c-9d5b-3a8d0c6f5e21")
 """UUIDv5 namespace of the ids of records that carry none; the name is `topic/partition/offset`."""
+
+POLARS_TIMESTAMP: Final = "%Y-%m-%dT%H:%M:%S%.6fZ"
+"""The form of `format_timestamp`, in the letters of polars."""
 
 _event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
 _identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
@@ -222,19 +225,6 @@ def parse_timestamp(text: str) -> datetime:
 def format_timestamp(moment: datetime) -> str:
     """Write a UTC time as the edge does: RFC 3339, always six digits of fraction and Z (27 characters)."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-# -- names in Redis ----------------------------------------------------------------------------------------------
-
-
-def stats_key(player_id: str) -> str:
-    """Name the hash of a player's statistics."""
-    return f"player_stats:{player_id}"
-
-
-def board_key(game_id: str, period: str) -> str:
-    """Name the sorted set of a board; `period` is `alltime`, `daily:YYYY-MM-DD` or `weekly:YYYY-Www`."""
-    return f"leaderboard:{game_id}:{period}"
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.contract.boards import ALLTIME
 from pipeline.contract.event import EARLIEST, format_timestamp
 from pipeline.kafka.topic import Bounds
 from pipeline.verify.differences import differing
@@ -203,7 +204,7 @@ class GroupCheck:
         return key, shown[0], shown[1]
 
     def _boards(self, events: pl.DataFrame, ambiguous: frozenset[int]) -> None:
-        alltime = pl.lit("alltime").alias("period")
+        alltime = pl.lit(ALLTIME.name).alias("period")
         keys = ["game", "period", "player"]
         for kind, expected, found in (
             ("board", totals_of(events).with_columns(alltime), self.stored.totals().with_columns(alltime)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from pipeline.config import Settings
-from pipeline.contract.event import format_timestamp, stats_key
+from pipeline.contract.boards import STATS_KEYS, stats_fields, stats_key, stats_player
 from pipeline.epoch.epoch import plan_for
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.level import Cache
@@ -129,9 +129,8 @@ class Hashes:
                 yield page
 
     def _scanned(self) -> Iterator[list[str]]:
-        prefix = stats_key("")
-        for page in scan(self._client, f"{prefix}*"):
-            yield [key.removeprefix(prefix) for key in page]
+        for page in scan(self._client, STATS_KEYS):
+            yield [player for key in page if (player := stats_player(key)) is not None]
 
 
 def scan(client: "redis.Redis", pattern: str) -> Iterator[list[str]]:
@@ -150,5 +149,4 @@ def scan(client: "redis.Redis", pattern: str) -> Iterator[list[str]]:
 def _fields(row: tuple[Any, ...]) -> dict[bytes, bytes]:
     """Return the hash that a row of player_statistics should be."""
     _, total, breakdown, last = row
-    fields = {f"event_{kind}".encode(): b"%d" % count for kind, count in breakdown.items()}
-    return fields | {b"total_events": b"%d" % total, b"last_event": format_timestamp(last).encode()}
+    return {name.encode(): value.encode() for name, value in stats_fields(total, breakdown, last).items()}

@@ -14,6 +14,7 @@ from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import JSON, Refusal, encode
+from pipeline.contract.boards import ALLTIME, PERIODS
 from pipeline.contract.event import ID_PATTERN
 from pipeline.errors import UnavailableError
 
@@ -139,17 +140,12 @@ def _integer(asked: Mapping[str, str], name: str, missing: int, least: int, most
 
 def _period(asked: Mapping[str, str]) -> str:
     """Return the board's name: the period with the day, or the ISO week that the day is in."""
-    period = asked.get("period", "alltime")
-    if period not in {"alltime", "daily", "weekly"}:
-        raise Refusal(400, "period: must be alltime, daily or weekly")
+    period = PERIODS.get(asked.get("period", ALLTIME.name))
+    if period is None:
+        *others, last = PERIODS
+        raise Refusal(400, f"period: must be {', '.join(others)} or {last}")
     text = asked.get("date")
-    day = _date(text) if text is not None else datetime.now(UTC).date()
-    if period == "alltime":
-        return period
-    if period == "daily":
-        return f"daily:{day.isoformat()}"
-    year, week, _ = day.isocalendar()
-    return f"weekly:{year:04d}-W{week:02d}"
+    return period.label(_date(text) if text is not None else datetime.now(UTC).date())
 
 
 def _date(text: str) -> date:

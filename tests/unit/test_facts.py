@@ -1,0 +1,90 @@
+"""One fact, one room: what the contract says is spelled in no other module. What it says itself, its own tests hold."""
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_tidy import ROOT, sources
+
+BOARDS = "pipeline/contract/boards.py"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that is spelled in one module: in its texts (docstrings do not count), or as names that it uses."""
+
+    what: str
+    room: str
+    texts: str
+    names: frozenset[str] = frozenset()
+
+
+FACTS = [
+    Fact("names of periods", BOARDS, r"^(alltime|daily|weekly)$|\b(daily|weekly):|'(alltime|daily|weekly)\b"),
+    Fact(
+        "weeks",
+        BOARDS,
+        r"%G|%V|\bIYYY|-W([\d{%]|ww|$)|'(iso)?week'",
+        frozenset({"isocalendar", "fromisocalendar", "isoweekday", "weekday"}),
+    ),
+    Fact("names of keys", BOARDS, r"^(player_stats|leaderboard|pipeline|pipeline:watermarks):|:refused$"),
+    Fact("the limits' keys", "pipeline/api/access/limits.py", r"^ratelimit:"),
+]
+
+
+def spelled(tree: ast.AST) -> Iterator[str]:
+    """The texts of a module, and the parts of those that are formatted; without the ones that stand as statements."""
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in said:
+            if isinstance(node.value, bytes):
+                yield node.value.decode("latin-1")
+            elif isinstance(node.value, str):
+                yield node.value
+
+
+def found(fact: Fact, path: Path) -> list[str]:
+    tree = ast.parse(path.read_text())
+    texts = [text for text in spelled(tree) if re.search(fact.texts, text)]
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return texts + sorted(used & fact.names)
+
+
+@pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what)
+def test_a_fact_is_spelled_in_one_room(fact: Fact) -> None:
+    places = {path.relative_to(ROOT).as_posix(): found(fact, path) for path in sources("pipeline", "bench", "scripts")}
+    elsewhere = {name: texts for name, texts in places.items() if texts and name != fact.room}
+    assert elsewhere == {}
+    assert places[fact.room], "nothing is spelled there: the pattern is wrong"
+
+
+@pytest.mark.parametrize(
+    ("what", "line"),
+    [
+        ("names of periods", 'boards = ("alltime",)'),
+        ("names of periods", 'key = f"daily:{day}"'),
+        ("names of periods", "query = \"SELECT 'daily:' || day\""),
+        ("names of periods", "query = \"SELECT 1 WHERE period LIKE 'weekly:%'\""),
+        ("weeks", 'label = f"{day:%G-W%V}"'),
+        ("weeks", 'label = f"{year:04}-W{week:02}"'),
+        ("weeks", "query = \"date_trunc('week', day)\""),
+        ("weeks", "query = \"to_char(day, 'IYYY-IW')\""),
+        ("weeks", "year, week, _ = day.isocalendar()"),
+        ("weeks", 'first = pl.col("day").dt.weekday()'),
+        ("names of keys", 'key = f"player_stats:{player}"'),
+        ("names of keys", 'key = "leaderboard:" + game'),
+        ("names of keys", 'client.scan_iter("leaderboard:*")'),
+        ("names of keys", 'key = b"player_stats:p"'),
+        ("names of keys", 'key = f"pipeline:watermarks:{group}"'),
+        ("names of keys", 'key = f"{key}:refused"'),
+    ],
+)
+def test_a_fact_that_is_spelled_again_is_found(what: str, line: str, tmp_path: Path) -> None:
+    again = tmp_path / "again.py"
+    again.write_text(f'"""Not what is said: daily:2026-01-15."""\n{line}\n')
+    fact = next(fact for fact in FACTS if fact.what == what)
+    assert found(fact, again)
