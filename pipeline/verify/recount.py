@@ -13,11 +13,11 @@ import polars as pl
 
 from pipeline.contract.boards import DAILY, WEEKLY, Period
 from pipeline.contract.event import Event, Origin, Scoring, format_timestamp, parse_record, record_id, record_time
+from pipeline.contract.offsets import Watermark
 from pipeline.epoch.batch import Records
 from pipeline.epoch.narrowing import Unforeseen, attempt
 from pipeline.errors import EventError
 from pipeline.verify.fingerprint import fingerprint
-from pipeline.verify.groups import Mark
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -151,10 +151,10 @@ class Admissible:
     ambiguous: frozenset[int]
 
 
-def within(frame: pl.DataFrame, marks: dict[int, Mark]) -> pl.DataFrame:
+def within(frame: pl.DataFrame, marks: dict[int, Watermark]) -> pl.DataFrame:
     """Keep the rows whose place a group has passed."""
     bounds = pl.DataFrame(
-        [(mark.partition, mark.first, mark.next) for mark in marks.values()],
+        [(mark.partition, mark.first_offset, mark.next_offset) for mark in marks.values()],
         schema={"partition": pl.Int32, "first": pl.Int64, "next": pl.Int64},
         orient="row",
     )

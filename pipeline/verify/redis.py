@@ -64,9 +64,11 @@ def _standings(
     for one in read_groups(connection, settings.kafka_topic):
         for mark in one.marks.values() if one.id == group.id else ():
             standing = standings.get(mark.partition)
-            if (standing.offset if standing is not None else mark.first) != mark.next:
+            if (standing.offset if standing is not None else mark.first_offset) != mark.next_offset:
                 found = standing.offset if standing is not None else None
-                report.differences.add("Redis watermark", f"{group.id} partition {mark.partition}", mark.next, found)
+                report.differences.add(
+                    "Redis watermark", f"{group.id} partition {mark.partition}", mark.next_offset, found
+                )
 
 
 class Hashes:

@@ -15,12 +15,13 @@ BOARDS = "pipeline/contract/boards.py"
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that is spelled in one module: in its texts (docstrings do not count), or as names that it uses."""
+    """What is spelled in one module: in its texts, as attributes that it uses, or as fields of its classes."""
 
     what: str
     room: str
-    texts: str
+    texts: str = r"(?!)"
     names: frozenset[str] = frozenset()
+    fields: frozenset[str] = frozenset()
 
 
 FACTS = [
@@ -32,6 +33,15 @@ FACTS = [
         frozenset({"isocalendar", "fromisocalendar", "isoweekday", "weekday"}),
     ),
     Fact("names of keys", BOARDS, r"^(player_stats|leaderboard|pipeline|pipeline:watermarks):|:refused$"),
+    Fact("Kafka's account", "pipeline/kafka/client.py", names=frozenset({"kafka_password", "kafka_sasl_mechanism"})),
+    Fact("PostgreSQL's account", "pipeline/sinks/connection.py", names=frozenset({"db_password", "db_sslmode"})),
+    Fact("the stack's account", "pipeline/local/stack.py", r"^(KAFKA|DB)_PASSWORD$"),
+    Fact("the row of a watermark", "pipeline/contract/offsets.py", fields=frozenset({"first_offset"})),
+    Fact(
+        "reading a watermark",
+        "pipeline/sinks/registry.py",
+        r"(?s)^SELECT\b.*\bnext_offset\b.*\bFROM pipeline_watermarks(?!.*FOR UPDATE)",
+    ),
     Fact("the limits' keys", "pipeline/api/access/limits.py", r"^ratelimit:"),
 ]
 
@@ -51,7 +61,9 @@ def found(fact: Fact, path: Path) -> list[str]:
     tree = ast.parse(path.read_text())
     texts = [text for text in spelled(tree) if re.search(fact.texts, text)]
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-    return texts + sorted(used & fact.names)
+    annotated = [node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
+    fields = {target.id for target in annotated if isinstance(target, ast.Name)}
+    return texts + sorted(used & fact.names) + sorted(fields & fact.fields)
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what)
@@ -81,6 +93,11 @@ def test_a_fact_is_spelled_in_one_room(fact: Fact) -> None:
         ("names of keys", 'key = b"player_stats:p"'),
         ("names of keys", 'key = f"pipeline:watermarks:{group}"'),
         ("names of keys", 'key = f"{key}:refused"'),
+        ("Kafka's account", 'config["sasl.password"] = settings.kafka_password.get_secret_value()'),
+        ("PostgreSQL's account", "psycopg.connect(password=settings.db_password.get_secret_value())"),
+        ("the stack's account", 'Settings(db_password=found["DB_PASSWORD"])'),
+        ("the row of a watermark", "class Mark:\n    first_offset: int"),
+        ("reading a watermark", 'rows = execute("SELECT partition, next_offset" " FROM pipeline_watermarks")'),
     ],
 )
 def test_a_fact_that_is_spelled_again_is_found(what: str, line: str, tmp_path: Path) -> None:
