@@ -11,6 +11,7 @@ import pytest
 from tests.unit.test_tidy import ROOT, sources
 
 BOARDS = "pipeline/contract/boards.py"
+EVENT = "pipeline/contract/event.py"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,13 @@ FACTS = [
         "pipeline/sinks/registry.py",
         r"(?s)^SELECT\b.*\bnext_offset\b.*\bFROM pipeline_watermarks(?!.*FOR UPDATE)",
     ),
+    Fact("fields of the hash", BOARDS, r"^(total_events|event_)$"),
+    Fact(
+        "rules of an event",
+        EVENT,
+        r"A-Za-z0-9_\.:-\]|A-Z a-z 0-9 _ \. :|no control characters|\[\^\\x00-\\x1f|%m-%dT%H:%M",
+    ),
+    Fact("replies", "pipeline/api/schemas.py", fields=frozenset({"neighbours", "unconfirmed", "total_events"})),
     Fact("the limits' keys", "pipeline/api/access/limits.py", r"^ratelimit:"),
 ]
 
@@ -93,6 +101,14 @@ def test_a_fact_is_spelled_in_one_room(fact: Fact) -> None:
         ("names of keys", 'key = b"player_stats:p"'),
         ("names of keys", 'key = f"pipeline:watermarks:{group}"'),
         ("names of keys", 'key = f"{key}:refused"'),
+        ("fields of the hash", 'asked.hget(key, "total_events")'),
+        ("fields of the hash", 'field = f"event_{kind}"'),
+        ("fields of the hash", 'fields = {b"total_events": b"1"}'),
+        ("rules of an event", "pattern = r'^[A-Za-z0-9_.:-]{1,100}$'"),
+        ("rules of an event", 'rule = f"{name}: must be 1-255 characters, no control characters"'),
+        ("rules of an event", "pattern = r'[^\\x00-\\x1f\\x7f-\\x9f]{1,255}'"),
+        ("rules of an event", 'text = moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")'),
+        ("replies", "class Answer:\n    neighbours: list[int]"),
         ("Kafka's account", 'config["sasl.password"] = settings.kafka_password.get_secret_value()'),
         ("PostgreSQL's account", "psycopg.connect(password=settings.db_password.get_secret_value())"),
         ("the stack's account", 'Settings(db_password=found["DB_PASSWORD"])'),

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from pipeline.api.boards.reads import Entry, Page, Statistics
+from pipeline.api.boards.reads import Page
+from pipeline.api.schemas import Entry, Statistics
 from pipeline.api.valkey import ReplyError, Script, Valkey
 from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, counts_in, stats_key
 from pipeline.errors import UnavailableError
@@ -38,7 +39,7 @@ class RedisBoards:
         if TOTAL_EVENTS not in fields:
             return None
         events = dict(sorted(counts_in(fields).items()))
-        return Statistics(int(fields[TOTAL_EVENTS]), events, fields.get(LAST_EVENT))
+        return Statistics(player_id, int(fields[TOTAL_EVENTS]), events, fields.get(LAST_EVENT))
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""
