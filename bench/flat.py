@@ -12,7 +12,7 @@ from bench.load import Produced
 from bench.rig import Fixture, Rig
 from bench.throughput import Throughput, measure
 from bench.truth import Truth, WrongSumsError, require
-from pipeline.contract.event import stats_key
+from pipeline.contract.boards import TOTAL_EVENTS, stats_key
 from pipeline.operations.rebuild import rebuild
 from pipeline.sinks import redis as redis_sink
 
@@ -102,7 +102,7 @@ def _require_level_redis(fixture: Fixture, truth: Truth) -> None:
         totals: dict[str, int] = dict(connection.execute(statement, (players.to_list(),)).fetchall())
     with redis_sink.connect(fixture.settings) as client, client.pipeline(transaction=False) as asked:
         for player in totals:
-            asked.hget(stats_key(player), "total_events")
+            asked.hget(stats_key(player), TOTAL_EVENTS)
         found = [int(total or 0) for total in asked.execute()]
     if found != list(totals.values()):
         raise WrongSumsError("Redis' totals are not PostgreSQL's in the full database")

@@ -30,7 +30,8 @@ from bench.progress import await_level
 from bench.rig import Fixture
 from bench.service import Service, running
 from bench.waiting import eventually
-from pipeline.contract.event import format_timestamp, stats_key
+from pipeline.contract.boards import TOTAL_EVENTS, stats_key
+from pipeline.contract.event import format_timestamp
 from pipeline.load.workload import client_bodies
 
 PROBES_A_SECOND: Final = 20
@@ -159,7 +160,7 @@ async def _watch(probes: _Probes, store: str, look: Callable[[list[str]], Awaita
 async def _in_redis(client: "redis.asyncio.Redis", players: list[str]) -> list[str]:
     asked = client.pipeline(transaction=False)
     for player in players:
-        asked.hget(stats_key(player), "total_events")
+        asked.hget(stats_key(player), TOTAL_EVENTS)
     totals = await asked.execute()
     return [player for player, total in zip(players, totals, strict=True) if total is not None]
 

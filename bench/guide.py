@@ -18,7 +18,8 @@ from confluent_kafka import Consumer
 
 from bench.meter import read_servers
 from bench.rig import Fixture
-from pipeline.contract.event import board_key, load_scoring, score_of, stats_key
+from pipeline.contract.boards import LAST_EVENT, PERIODS, TOTAL_EVENTS, board_key, count_field, stats_key
+from pipeline.contract.event import load_scoring, score_of
 from pipeline.kafka.client import client_config
 from pipeline.sinks.redis import connect as connect_redis
 
@@ -89,7 +90,7 @@ def _handle(database: psycopg.Connection, cache: "redis.Redis", value: bytes) ->
     event = orjson.loads(value)
     score = score_of(event["event_type"], event["data"], load_scoring())
     day = datetime.fromisoformat(event["timestamp"]).astimezone(UTC)
-    boards = ("alltime", f"daily:{day:%Y-%m-%d}", f"weekly:{day:%G-W%V}")
+    boards = [period.label(day.date()) for period in PERIODS.values()]
     with database.transaction():
         database.execute(_EVENT, {**event, "data": orjson.dumps(event["data"]).decode()})
         database.execute(_STATISTICS, event)
@@ -97,9 +98,9 @@ def _handle(database: psycopg.Connection, cache: "redis.Redis", value: bytes) ->
             for board in boards:
                 database.execute(_BOARD, {**event, "period": board, "score": score})
     key = stats_key(event["player_id"])
-    cache.hincrby(key, "total_events", 1)
-    cache.hincrby(key, f"event_{event['event_type']}", 1)
-    cache.hset(key, "last_event", event["timestamp"])
+    cache.hincrby(key, TOTAL_EVENTS, 1)
+    cache.hincrby(key, count_field(event["event_type"]), 1)
+    cache.hset(key, LAST_EVENT, event["timestamp"])
     if score is not None:
         for board in boards:
             cache.zincrby(board_key(event["game_id"], board), score, event["player_id"])

@@ -14,14 +14,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import redis
 import uvloop
 
 from bench.ingest_clients import batch_path, bodies
-from pipeline.contract.event import board_key, format_timestamp, stats_key
+from pipeline.contract.boards import PERIODS, board_key, stats_fields, stats_key
 
 PLAYERS: Final = 100_000
 _GAME: Final = "game-0000"
@@ -65,23 +65,15 @@ Wires = Iterator[tuple[str, bytes]]
 def fill(client: redis.Redis) -> None:
     """Put every player on every period's board, and give each statistics, under the keys that the consumer writes."""
     drawn, now = random.Random(11), datetime.now(UTC)
-    year, week, _ = now.isocalendar()
-    periods = ("alltime", f"daily:{now.date().isoformat()}", f"weekly:{year:04d}-W{week:02d}")
+    labels = [period.label(now.date()) for period in PERIODS.values()]
+    fields: dict[Any, Any] = stats_fields(60, {"player_score": 40, "quest_completed": 20}, now)
     for start in range(0, PLAYERS, _CHUNK):
         names = [_player(number) for number in range(start, start + _CHUNK)]
         with client.pipeline(transaction=False) as pipeline:
-            for period in periods:
-                pipeline.zadd(board_key(_GAME, period), {name: drawn.randrange(1_000_000) for name in names})
+            for label in labels:
+                pipeline.zadd(board_key(_GAME, label), {name: drawn.randrange(1_000_000) for name in names})
             for name in names:
-                pipeline.hset(
-                    stats_key(name),
-                    mapping={
-                        "total_events": 60,
-                        "event_player_score": 40,
-                        "event_quest_completed": 20,
-                        "last_event": format_timestamp(now),
-                    },
-                )
+                pipeline.hset(stats_key(name), mapping=fields)
             pipeline.execute()
 
 
@@ -108,7 +100,7 @@ def _write(url: str, rate: float, seconds: float, reported: "multiprocessing.Que
 def _read_wires(url: str) -> Wires:
     drawn, host = random.Random(13), urlsplit(url).netloc
     while True:
-        player, period = _player(drawn.randrange(PLAYERS)), drawn.choice(("alltime", "daily", "weekly"))
+        player, period = _player(drawn.randrange(PLAYERS)), drawn.choice(list(PERIODS))
         board = f"/api/v1/leaderboards/{_GAME}"
         kind, path = drawn.choice(
             (

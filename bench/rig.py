@@ -13,7 +13,6 @@ from typing import Final
 import psycopg
 from confluent_kafka.admin import AdminClient, ResourcePatternType, ResourceType
 from psycopg import sql
-from pydantic import SecretStr
 
 from pipeline.config import Settings
 from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow, await_access, create_topic, delete_topic, grants
@@ -114,23 +113,8 @@ class Rig:
             connection.execute(statement)
 
     def _settings(self, topic: str, group: str, database: str, redis_db: int) -> Settings:
-        found = self.stack.environment()
-        return Settings(
-            kafka_bootstrap_servers=found["KAFKA_BOOTSTRAP_SERVERS"],
-            kafka_topic=topic,
-            kafka_username=found["KAFKA_USERNAME"],
-            kafka_password=SecretStr(found["KAFKA_PASSWORD"]),
-            kafka_group_id=group,
-            db_host=found["DB_HOST"],
-            db_port=int(found["DB_PORT"]),
-            db_name=database,
-            db_user=found["DB_USER"],
-            db_password=SecretStr(found["DB_PASSWORD"]),
-            db_sslmode="disable",
-            redis_host=found["REDIS_HOST"],
-            redis_port=int(found["REDIS_PORT"]),
-            redis_db=redis_db,
-            redis_password=SecretStr(found["REDIS_PASSWORD"]),
+        return self.stack.settings(
+            kafka_topic=topic, kafka_group_id=group, db_name=database, db_sslmode="disable", redis_db=redis_db
         )
 
 

@@ -17,6 +17,7 @@ from typing import Final
 import polars as pl
 
 from bench.truth import score_in_data
+from pipeline.contract.event import POLARS_TIMESTAMP
 from pipeline.load.workload import Workload, client_bodies, draw, record_values
 
 Change = Callable[[pl.DataFrame, int], pl.DataFrame]
@@ -238,8 +239,8 @@ def _escaped_text(events: pl.DataFrame) -> pl.Series:
 
 
 def _offset_text(events: pl.DataFrame) -> pl.Series:
-    local = pl.col("timestamp").str.to_datetime("%Y-%m-%dT%H:%M:%S%.6fZ", time_unit="us") + pl.duration(hours=2)
-    return _plain_text(events.with_columns(timestamp=local.dt.strftime("%Y-%m-%dT%H:%M:%S%.6f+02:00")))
+    local = pl.col("timestamp").str.to_datetime(POLARS_TIMESTAMP, time_unit="us") + pl.duration(hours=2)
+    return _plain_text(events.with_columns(timestamp=local.dt.strftime(POLARS_TIMESTAMP.replace("Z", "+02:00"))))
 
 
 def _foreign_text(events: pl.DataFrame) -> pl.Series:

@@ -10,7 +10,6 @@ import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, ResourcePatternType, ResourceType
 from psycopg import sql
-from pydantic import SecretStr
 
 from pipeline.config import Settings
 from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow, await_access, create_topic, delete_topic, grants
@@ -107,20 +106,4 @@ def _administer(stack: Stack, statement: sql.Composed) -> None:
 
 
 def _settings(stack: Stack, topic: str, database: str, redis_db: int) -> Settings:
-    found = stack.environment()
-    return Settings(
-        kafka_bootstrap_servers=found["KAFKA_BOOTSTRAP_SERVERS"],
-        kafka_topic=topic,
-        kafka_username=found["KAFKA_USERNAME"],
-        kafka_password=SecretStr(found["KAFKA_PASSWORD"]),
-        kafka_group_id=f"event-{topic}",
-        db_host=found["DB_HOST"],
-        db_port=int(found["DB_PORT"]),
-        db_name=database,
-        db_user=found["DB_USER"],
-        db_password=SecretStr(found["DB_PASSWORD"]),
-        redis_host=found["REDIS_HOST"],
-        redis_port=int(found["REDIS_PORT"]),
-        redis_db=redis_db,
-        redis_password=SecretStr(found["REDIS_PASSWORD"]),
-    )
+    return stack.settings(kafka_topic=topic, kafka_group_id=f"event-{topic}", db_name=database, redis_db=redis_db)

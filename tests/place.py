@@ -11,6 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from pipeline.config import Settings
 from pipeline.local.stack import Stack
+from pipeline.sinks.connection import address
 
 TOPIC_PREFIX = "test."
 Record = bytes | tuple[str | bytes | None, bytes | None]
@@ -75,14 +76,7 @@ class Place:
 
     def dsn(self) -> str:
         """Return the conninfo of the test's database for the pipeline's account."""
-        settings = self.settings
-        return make_conninfo(
-            host=settings.db_host,
-            port=settings.db_port,
-            dbname=settings.db_name,
-            user=settings.db_user,
-            password=settings.db_password.get_secret_value(),
-        )
+        return make_conninfo(**address(self.settings))
 
     def redis(self) -> redis.Redis:
         """Return a client of the test's Redis database that does not retry; close it, or use it in a with statement."""

@@ -9,8 +9,9 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
+from pipeline.sinks.connection import parameters
 
-_TIMEOUT_S: Final = 3.0
+_TIMEOUT_S: Final = 3
 
 
 class Database:
@@ -18,18 +19,7 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._pool = AsyncConnectionPool(
-            kwargs={
-                "host": settings.db_host,
-                "port": settings.db_port,
-                "dbname": settings.db_name,
-                "user": settings.db_user,
-                "password": settings.db_password.get_secret_value(),
-                "sslmode": settings.db_sslmode,
-                "application_name": "gamemetrics-edge",
-                "options": f"-c timezone=UTC -c jit=off -c statement_timeout={int(_TIMEOUT_S * 1000)}",
-                "connect_timeout": 3,
-                "autocommit": True,
-            },
+            kwargs=parameters(settings, "gamemetrics-edge", f"-c statement_timeout={_TIMEOUT_S}s", _TIMEOUT_S),
             min_size=0,
             max_size=4,
             max_waiting=64,

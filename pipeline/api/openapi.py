@@ -1,36 +1,69 @@
-"""GET /openapi.json: the API in OpenAPI 3.1, with an example of everything and every error."""
+"""GET /openapi.json: the API in OpenAPI 3.1, with an example of everything and every error.
+
+What requests and replies hold is not written here: the schemas are made of the types of `api.schemas`, limits and
+patterns are the contract's, and an example is a value of its type.
+"""
 
 from typing import Any, Final
 
+import msgspec
 import orjson
 
-from pipeline.api.boards.get_boards import MAX_AROUND, MAX_LIMIT, MAX_OFFSET
+from pipeline.api import schemas
+from pipeline.api.access.signatures import TOLERANCE_S
+from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET, Whole
 from pipeline.api.events.post_batch import MAX_BYTES, MAX_EVENTS
-from pipeline.api.openapi_parts import (
-    answered,
-    batch_result,
-    board,
-    errors,
-    neighbourhood,
-    page,
-    place,
-    player,
-    query,
-    segment,
-    signature_scheme,
-    statistics,
-)
+from pipeline.api.http.heads import MAX_HEAD_BYTES
+from pipeline.api.schemas import EXAMPLE_GAME, EXAMPLE_PLAYER, EXAMPLE_TIME
 from pipeline.contract import event
+from pipeline.contract.boards import ALLTIME, PERIODS
 
-EXAMPLE_EVENT: Final = {
-    "event_type": "player_score",
-    "player_id": "player-test-001",
-    "game_id": "game-test-001",
-    "timestamp": "2024-01-15T10:35:00Z",
-    "data": {"score": 1500},
-}
+_REF: Final = "#/components/schemas/{name}"
+_PUBLISHED: Final = (
+    schemas.Event, schemas.Accepted, schemas.BatchResult, schemas.Statistics, schemas.Board, schemas.Place,
+    schemas.Status, schemas.Error,
+)  # fmt: skip
+_READERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {}]
 _WRITERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {"signature": []}, {}]
-_ID: Final = "550e8400-e29b-41d4-a716-446655440000"
+_JSON: Final = "application/json"
+
+_EVENT: Final = schemas.Event("player_score", EXAMPLE_PLAYER, EXAMPLE_GAME, EXAMPLE_TIME, data={"score": 1500})
+_ENTRY: Final = schemas.Entry(1, EXAMPLE_PLAYER, 1500)
+_STATISTICS: Final = schemas.Statistics(
+    EXAMPLE_PLAYER,
+    2,
+    {"player_level_up": 1, "player_score": 1},
+    event.format_timestamp(event.parse_timestamp(EXAMPLE_TIME)),
+)
+_BATCH: Final = schemas.BatchResult(1, [schemas.Rejected(1, "player_id: required")], [event.EXAMPLE_UUID, None])
+
+_ERRORS: Final = {
+    400: ("The request breaks the contract; the error names the field", "player_id: required"),
+    401: ("No API key or signature, or a wrong one", "the API key is not known, or is revoked"),
+    403: ("The key may not do this, or not for this game", "the key dashboard may not write"),
+    404: ("Not found", "player_id: this player is not on this board"),
+    408: ("The request did not arrive in time", "the request's body did not arrive in time"),
+    413: ("Too large", f"the body is longer than {event.MAX_EVENT_BYTES} bytes"),
+    415: (
+        "A media type or content coding that is not taken here; the error names those that are",
+        "Content-Encoding must be gzip, zstd or identity",
+    ),
+    429: ("Over the rate limit", "over the rate limit of this key; nothing was accepted"),
+    431: ("The head of the request is too large", f"the head of a request has at most {MAX_HEAD_BYTES} bytes"),
+    503: (
+        "Not now; the error says whether anything may have been accepted",
+        "too much is in flight; nothing was accepted",
+    ),
+}
+_RETRY_AFTER: Final = {
+    "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}, "required": True},
+}
+_LIMITS: Final = {
+    "RateLimit-Limit": {"description": "Events at once", "schema": {"type": "integer"}},
+    "RateLimit-Remaining": {"description": "Events left now", "schema": {"type": "integer"}},
+    "RateLimit-Reset": {"description": "Seconds until all are left", "schema": {"type": "integer"}},
+}
+_HEADERS: Final = {429: {**_RETRY_AFTER, **_LIMITS}, 503: _RETRY_AFTER}
 
 
 def document() -> bytes:
@@ -46,206 +79,190 @@ def document() -> bytes:
                 "it counts once.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "security": [{"bearer": []}, {"apiKey": []}, {}],
+            "security": _READERS,
             "paths": {**_write_paths(), **_read_paths(), **_service_paths()},
             "components": {
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer"},
                     "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-                    "signature": signature_scheme(),
+                    "signature": _signature(),
                 },
-                "schemas": {
-                    "Event": _event(),
-                    "Accepted": _accepted(),
-                    "BatchResult": batch_result(),
-                    "Statistics": statistics(),
-                    "Board": board(),
-                    "Place": place(),
-                    "Error": _error(),
-                },
+                "schemas": _components(),
             },
         }
     )
 
 
+# -- paths ---------------------------------------------------------------------------------------------------------
+
+
 def _write_paths() -> dict[str, Any]:
-    event_body = {"schema": {"$ref": "#/components/schemas/Event"}, "example": EXAMPLE_EVENT}
-    lines = {"schema": {"type": "string"}, "example": orjson.dumps(EXAMPLE_EVENT).decode() + "\n"}
-    events = {
-        "schema": {
-            "type": "array",
-            "items": {"$ref": "#/components/schemas/Event"},
-            "minItems": 1,
-        },
-        "example": [EXAMPLE_EVENT],
-    }
+    one = msgspec.to_builtins(_EVENT)
+    events = {"schema": {"type": "array", "items": _ref(schemas.Event), "minItems": 1}, "example": [one]}
+    lines = {"schema": {"type": "string"}, "example": orjson.dumps(one).decode() + "\n"}
+    failures = _errors(400, 401, 403, 408, 413, 415, 429, 431, 503)
     return {
-        "/api/v1/events": {
-            "post": {
-                "operationId": "postEvent",
-                "security": _WRITERS,
-                "summary": "Send one event",
-                "description": "To make a retry safe, set event_id and timestamp; then send the event again, as it "
-                "was, until a 200. A body may be compressed: Content-Encoding: gzip or zstd.",
-                "requestBody": {"required": True, "content": {"application/json": event_body}},
-                "responses": {
-                    "200": answered("Kafka has the event", "Accepted", {"status": "success", "event_id": _ID}),
-                    **errors(400, 401, 403, 408, 413, 415, 429, 431, 503),
-                },
-            }
-        },
-        "/api/v1/events/batch": {
-            "post": {
-                "operationId": "postEvents",
-                "security": _WRITERS,
-                "summary": f"Send up to {MAX_EVENTS} events of {MAX_BYTES >> 20} MiB in all",
-                "description": "A JSON array, or NDJSON; gzip or zstd, if Content-Encoding says so. Each event is "
-                "judged for itself. event_ids has an entry for each event in its order, null where it was rejected. "
-                "A 503 with unconfirmed says which events Kafka did not confirm; those may have been stored or not.",
-                "requestBody": {
-                    "required": True,
-                    "content": {"application/json": events, "application/x-ndjson": lines},
-                },
-                "responses": {
-                    "200": answered(
-                        "Kafka has the events that were not rejected",
-                        "BatchResult",
-                        {
-                            "accepted": 1,
-                            "rejected": [{"index": 1, "error": "player_id: required"}],
-                            "event_ids": [_ID, None],
-                        },
-                    ),
-                    **errors(400, 401, 403, 408, 413, 415, 429, 431, 503),
-                },
-            }
-        },
+        "/api/v1/events": _call(
+            "post",
+            "postEvent",
+            "Send one event",
+            "To make a retry safe, set event_id and timestamp; then send the event again, as it was, until a 200. "
+            "A body may be compressed: Content-Encoding: gzip or zstd.",
+            security=_WRITERS,
+            requestBody={"required": True, "content": _content(_EVENT)},
+            responses={
+                "200": _answered("Kafka has the event", schemas.Accepted("success", event.EXAMPLE_UUID)),
+                **failures,
+            },
+        ),
+        "/api/v1/events/batch": _call(
+            "post",
+            "postEvents",
+            f"Send up to {MAX_EVENTS} events of {MAX_BYTES >> 20} MiB in all",
+            "A JSON array, or NDJSON; gzip or zstd, if Content-Encoding says so. Each event is judged for itself. "
+            "event_ids has an entry for each event in its order, null where it was rejected. A 503 with unconfirmed "
+            "says which events Kafka did not confirm; those may have been stored or not.",
+            security=_WRITERS,
+            requestBody={"required": True, "content": {_JSON: events, "application/x-ndjson": lines}},
+            responses={"200": _answered("Kafka has the events that were not rejected", _BATCH), **failures},
+        ),
     }
 
 
 def _read_paths() -> dict[str, Any]:
-    day = query("date", {"type": "string", "format": "date"}, "A day in UTC, or any day of the week; missing: today")
-    period = query("period", {"enum": ["alltime", "daily", "weekly"], "default": "alltime"}, "Which board")
-    failures = errors(400, 401, 403, 404, 431, 503)
+    player, game = _segment("player_id", EXAMPLE_PLAYER), _segment("game_id", EXAMPLE_GAME)
+    day = _query("date", {"type": "string", "format": "date"}, "A day in UTC, or any day of the week; missing: today")
+    period = _query("period", {"enum": list(PERIODS), "default": ALLTIME.name}, "Which board")
+    page = schemas.Board(EXAMPLE_GAME, ALLTIME.name, 1, [_ENTRY], None)
+    place = schemas.Place(EXAMPLE_GAME, ALLTIME.name, EXAMPLE_PLAYER, _ENTRY.rank, _ENTRY.score, 1, [_ENTRY])
+    failures = _errors(400, 401, 403, 404, 431, 503)
     return {
-        "/api/v1/players/{player_id}/stats": {
-            "get": {
-                "operationId": "getStatistics",
-                "summary": "A player's statistics",
-                "parameters": [segment("player_id", "player-test-001")],
-                "responses": {"200": answered("Found", "Statistics", player()), **failures},
-            }
-        },
-        "/api/v1/leaderboards/{game_id}": {
-            "get": {
-                "operationId": "getBoard",
-                "summary": "A page of a board",
-                "description": "Highest score first; of equal scores, the greater player_id in byte order first.",
-                "parameters": [
-                    segment("game_id", "game-test-001"),
-                    period,
-                    day,
-                    query("limit", _whole(1, MAX_LIMIT, 10), "How many places"),
-                    query("offset", _whole(0, MAX_OFFSET, 0), "How many places to pass over"),
-                ],
-                "responses": {"200": answered("The page", "Board", page()), **errors(400, 401, 403, 431, 503)},
-            }
-        },
-        "/api/v1/leaderboards/{game_id}/players/{player_id}": {
-            "get": {
-                "operationId": "getPlace",
-                "summary": "A player's place on a board, and its neighbours",
-                "parameters": [
-                    segment("game_id", "game-test-001"),
-                    segment("player_id", "player-test-001"),
-                    period,
-                    day,
-                    query("around", _whole(0, MAX_AROUND, 5), "How many neighbours on either side"),
-                ],
-                "responses": {
-                    "200": answered("Found", "Place", neighbourhood()),
-                    **failures,
-                },
-            }
-        },
+        "/api/v1/players/{player_id}/stats": _call(
+            "get",
+            "getStatistics",
+            "A player's statistics",
+            parameters=[player],
+            responses={"200": _answered("Found", _STATISTICS), **failures},
+        ),
+        "/api/v1/leaderboards/{game_id}": _call(
+            "get",
+            "getBoard",
+            "A page of a board",
+            "Highest score first; of equal scores, the greater player_id in byte order first.",
+            parameters=[game, period, day, _whole(LIMIT), _whole(OFFSET)],
+            responses={"200": _answered("The page", page), **_errors(400, 401, 403, 431, 503)},
+        ),
+        "/api/v1/leaderboards/{game_id}/players/{player_id}": _call(
+            "get",
+            "getPlace",
+            "A player's place on a board, and its neighbours",
+            parameters=[game, player, period, day, _whole(AROUND)],
+            responses={"200": _answered("Found", place), **failures},
+        ),
     }
 
 
 def _service_paths() -> dict[str, Any]:
     text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    live, ready, unavailable = (schemas.Status(status) for status in ("live", "ready", "unavailable"))
     return {
-        "/health/live": {
-            "get": {
-                "operationId": "getLive",
-                "summary": "Whether the process works",
-                "security": [],
-                "responses": {"200": _status("live")},
-            }
-        },
-        "/health/ready": {
-            "get": {
-                "operationId": "getReady",
-                "summary": "Whether events would be accepted",
-                "security": [],
-                "responses": {"200": _status("ready"), "503": _status("unavailable")},
-            }
-        },
-        "/metrics": {
-            "get": {
-                "operationId": "getMetrics",
-                "summary": "Metrics for Prometheus",
-                "security": [],
-                "responses": {"200": {"description": "Prometheus' text format", **text}},
-            }
-        },
+        "/health/live": _call(
+            "get", "getLive", "Whether the process works", security=[], responses={"200": _stands(live)}
+        ),
+        "/health/ready": _call(
+            "get",
+            "getReady",
+            "Whether events would be accepted",
+            security=[],
+            responses={"200": _stands(ready), "503": _stands(unavailable)},
+        ),
+        "/metrics": _call(
+            "get",
+            "getMetrics",
+            "Metrics for Prometheus",
+            security=[],
+            responses={"200": {"description": "Prometheus' text format", **text}},
+        ),
     }
 
 
-def _whole(least: int, most: int, missing: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": least, "maximum": most, "default": missing}
+# -- parts ---------------------------------------------------------------------------------------------------------
 
 
-def _status(status: str) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "required": ["status"],
-        "properties": {"status": {"const": status}, "error": {"type": "string"}},
-    }
-    return {"description": status, "content": {"application/json": {"schema": schema, "example": {"status": status}}}}
+def _call(method: str, name: str, summary: str, description: str = "", **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Describe a path that knows one method."""
+    described = {"description": description} if description else {}
+    return {method: {"operationId": name, "summary": summary, **described, **more}}
 
 
-def _event() -> dict[str, Any]:
-    identifier = {"type": "string", "minLength": 1, "maxLength": event.MAX_ID_CHARACTERS, "pattern": event.ID_PATTERN}
+def _ref(kind: type[msgspec.Struct]) -> dict[str, str]:
+    return {"$ref": _REF.format(name=kind.__name__)}
+
+
+def _content(example: msgspec.Struct) -> dict[str, Any]:
+    """Describe a body by an example of its type."""
+    return {_JSON: {"schema": _ref(type(example)), "example": msgspec.to_builtins(example)}}
+
+
+def _answered(description: str, example: msgspec.Struct) -> dict[str, Any]:
+    return {"description": description, "content": _content(example)}
+
+
+def _stands(status: schemas.Status) -> dict[str, Any]:
+    """Describe the reply that says how the process stands, in no other way."""
+    answer = _answered(status.status, status)
+    only = {"properties": {"status": {"const": status.status}}}
+    answer["content"][_JSON]["schema"] = {"allOf": [_ref(schemas.Status), only]}
+    return answer
+
+
+def _errors(*statuses: int) -> dict[str, Any]:
+    found = {}
+    for status in statuses:
+        description, example = _ERRORS[status]
+        headers = {"headers": _HEADERS[status]} if status in _HEADERS else {}
+        found[str(status)] = {**_answered(description, schemas.Error(example)), **headers}
+    return found
+
+
+def _query(name: str, schema: dict[str, Any], description: str) -> dict[str, Any]:
+    return {"name": name, "in": "query", "required": False, "schema": schema, "description": description}
+
+
+def _whole(one: Whole) -> dict[str, Any]:
+    schema = {"type": "integer", "minimum": one.least, "maximum": one.most, "default": one.missing}
+    return _query(one.name, schema, one.description)
+
+
+def _segment(name: str, example: str) -> dict[str, Any]:
+    schema = msgspec.json.schema(schemas.Identifier)
+    return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
+
+
+def _signature() -> dict[str, Any]:
     return {
-        "type": "object",
-        "required": ["event_type", "player_id", "game_id"],
-        "additionalProperties": False,
+        "type": "http",
+        "scheme": "HMAC-SHA256",
+        "description": "Authorization: HMAC-SHA256 key=ID, t=UNIX_TIME, v1=SIGNATURE, where SIGNATURE is, in "
+        "hexadecimal, the HMAC-SHA256 under the key's secret of UNIX_TIME, a full stop, and the body as it is sent. "
+        f"UNIX_TIME may be {TOLERANCE_S} s off. For keys made with `gamemetrics keys create NAME --signing`.",
+    }
+
+
+# -- schemas -------------------------------------------------------------------------------------------------------
+
+
+def _components() -> dict[str, Any]:
+    """Describe the types, and of an event also what no type says: which fields need which."""
+    _, found = msgspec.json.schema_components(_PUBLISHED, ref_template=_REF)
+    scoring = event.load_scoring()
+    found["Event"] |= {
         "dependentRequired": {"event_id": ["timestamp"]},
-        "allOf": [_scored(event_type, rule) for event_type, rule in event.load_scoring().items()],
-        "properties": {
-            "event_type": {"type": "string", "pattern": event.EVENT_TYPE_PATTERN, "examples": ["player_score"]},
-            "player_id": {**identifier, "examples": ["player-test-001"]},
-            "game_id": {**identifier, "examples": ["game-test-001"]},
-            "timestamp": {
-                "type": "string",
-                "format": "date-time",
-                "pattern": event.TIMESTAMP_PATTERN,
-                "description": "RFC 3339 with offset, from the year 2000 to 24 hours ahead; missing: the server's time",
-                "examples": ["2024-01-15T10:35:00Z"],
-            },
-            "event_id": {
-                "type": "string",
-                "format": "uuid",
-                "pattern": event.UUID_PATTERN,
-                "description": "Missing: the server makes a UUIDv7. With it, timestamp is required",
-            },
-            "data": {
-                "type": "object",
-                "description": f"Missing: {{}}. The whole event has at most {event.MAX_EVENT_BYTES} bytes and "
-                f"{event.MAX_NESTING} levels; no NUL, and numbers are finite. Of player_score, score is required.",
-            },
-        },
+        "allOf": [_scored(event_type, rule) for event_type, rule in scoring.items()],
     }
+    needed = [f" Of {kind}, {rule.field} is required." for kind, rule in scoring.items() if rule.default is None]
+    found["Event"]["properties"]["data"]["description"] += "".join(needed)
+    return found
 
 
 def _scored(event_type: str, rule: event.ScoreRule) -> dict[str, Any]:
@@ -257,23 +274,3 @@ def _scored(event_type: str, rule: event.ScoreRule) -> dict[str, Any]:
         data["required"] = [rule.field]
         then["required"] = ["data"]
     return {"if": {"properties": {"event_type": {"const": event_type}}}, "then": then}
-
-
-def _accepted() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["status", "event_id"],
-        "properties": {"status": {"const": "success"}, "event_id": {"type": "string", "format": "uuid"}},
-    }
-
-
-def _error() -> dict[str, Any]:
-    return {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {"type": "string", "description": "What is wrong, with the field's or parameter's name first"},
-            "event_id": {"type": "string", "format": "uuid", "description": "503 unconfirmed: send it again with this"},
-            "timestamp": {"type": "string", "format": "date-time", "description": "503 unconfirmed: and with this"},
-        },
-    }

@@ -1,4 +1,4 @@
-"""The event: its fields, limits, scores and names, and the one judge of whether bytes are an event.
+"""The event: its fields, limits and scores, and the one judge of whether bytes are an event.
 
 This module is the contract in code. The edge refuses by it, the consumer dead-letters by it, and the vectorized
 decoder (`epoch.decode`) is held to the same verdicts by a differential test. It touches no socket and no clock.
@@ -9,7 +9,7 @@ import json
 import re
 import tomllib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,6 +22,7 @@ from pipeline.errors import ConfigurationError, EventError
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 MAX_NESTING: Final = 32
+MAX_TYPE_CHARACTERS: Final = 100
 MAX_ID_CHARACTERS: Final = 255
 MAX_SCORE: Final = 2**53
 MAX_SCALE: Final = 16_383
@@ -40,18 +41,30 @@ microseconds by mistake; as dates such numbers raise, or wrap around."""
 MAX_OPEN: Final = 500
 """How deep the bytes of an event may go: beyond it decoders run out of stack, sooner or later by who calls them."""
 
-EVENT_TYPE_PATTERN: Final = r"^[A-Za-z0-9_.:-]{1,100}$"
-ID_PATTERN: Final = r"^[^\x00-\x1f\x7f-\x9f]{1,255}$"
+EVENT_TYPE_PATTERN: Final = rf"^[A-Za-z0-9_.:-]{{1,{MAX_TYPE_CHARACTERS}}}$"
+EVENT_TYPE_RULE: Final = f"1-{MAX_TYPE_CHARACTERS} of A-Z a-z 0-9 _ . : -"
+ID_PATTERN: Final = rf"^[^\x00-\x1f\x7f-\x9f]{{1,{MAX_ID_CHARACTERS}}}$"
+ID_RULE: Final = f"1-{MAX_ID_CHARACTERS} characters, no control characters"
 UUID_PATTERN: Final = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+EXAMPLE_UUID: Final = "550e8400-e29b-41d4-a716-446655440000"
+UUID_RULE: Final = f"a UUID such as {EXAMPLE_UUID}"
 TIMESTAMP_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
 
-CLIENT_FIELDS: Final = frozenset({"event_type", "player_id", "game_id", "timestamp", "event_id", "data"})
+RECORD_FIELDS: Final = ("event_type", "player_id", "game_id", "event_id", "timestamp", "ingested_at", "data")
+"""The fields of an event in Kafka, in the order in which the edge writes them."""
+CLIENT_FIELDS: Final = frozenset(RECORD_FIELDS) - {"ingested_at"}
+"""Those that a client may send."""
 RECORD_NAMESPACE: Final = uuid.UUID("6f0c1f6e-8f43-5a5c-9d5b-3a8d0c6f5e21")
 """UUIDv5 namespace of the ids of records that carry none; the name is `topic/partition/offset`."""
 
-_event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
-_identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
-_uuid = re.compile(UUID_PATTERN.replace("$", r"\Z"))
+TIMESTAMP_SIZE: Final = len("2026-01-15T10:30:00.000000Z")
+POLARS_TIMESTAMP: Final = "%Y-%m-%dT%H:%M:%S.%6fZ"
+"""What `format_timestamp` writes: its characters, and its form in the letters of polars."""
+UUID_SIZE: Final = len(EXAMPLE_UUID)
+
+is_event_type: Final = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z")).match
+is_identifier: Final = re.compile(ID_PATTERN.replace("$", r"\Z")).match
+is_uuid: Final = re.compile(UUID_PATTERN.replace("$", r"\Z")).match
 _fine_number = re.compile(rb"[0-9][eE]-[0-9]{4}|\.[0-9]{%d}" % (MAX_SCALE - 999))
 _brackets = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _timestamp = re.compile(TIMESTAMP_PATTERN.replace("$", r"\Z"), re.ASCII)
@@ -66,6 +79,7 @@ class ScoreRule:
 
 
 Scoring = Mapping[str, ScoreRule]
+_Matches = Callable[[str], re.Match[str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +168,15 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
     """Judge a loaded event whose bytes are `raw`. Raises EventError naming the field."""
     if from_client:
         _refuse_unknown(loaded)
-    event_type = _matching(loaded, "event_type", _event_type, "1-100 of A-Z a-z 0-9 _ . : -")
-    player_id = _matching(loaded, "player_id", _identifier, "1-255 characters, no control characters")
-    game_id = _matching(loaded, "game_id", _identifier, "1-255 characters, no control characters")
+    event_type = _matching(loaded, "event_type", is_event_type, EVENT_TYPE_RULE)
+    player_id = _matching(loaded, "player_id", is_identifier, ID_RULE)
+    game_id = _matching(loaded, "game_id", is_identifier, ID_RULE)
     timestamp = _time(loaded, "timestamp", origin.received_at)
     if not EARLIEST <= timestamp <= (origin.received_at + MAX_AHEAD if origin.received_at else LATEST):
         raise EventError("timestamp", f"{format_timestamp(timestamp)} is not between 2000 and 24 hours from now")
     event_id = origin.event_id
     if "event_id" in loaded:
-        event_id = uuid.UUID(
-            _matching(loaded, "event_id", _uuid, "a UUID such as 550e8400-e29b-41d4-a716-446655440000")
-        )
+        event_id = uuid.UUID(_matching(loaded, "event_id", is_uuid, UUID_RULE))
         if from_client and "timestamp" not in loaded:
             raise EventError("timestamp", "required with an event_id, so that a retry is the same event")
     data = loaded.get("data", {})
@@ -220,21 +232,8 @@ def parse_timestamp(text: str) -> datetime:
 
 
 def format_timestamp(moment: datetime) -> str:
-    """Write a UTC time as the edge does: RFC 3339, always six digits of fraction and Z (27 characters)."""
+    """Write a UTC time as the edge does: RFC 3339, always six digits of fraction and Z (TIMESTAMP_SIZE)."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-# -- names in Redis ----------------------------------------------------------------------------------------------
-
-
-def stats_key(player_id: str) -> str:
-    """Name the hash of a player's statistics."""
-    return f"player_stats:{player_id}"
-
-
-def board_key(game_id: str, period: str) -> str:
-    """Name the sorted set of a board; `period` is `alltime`, `daily:YYYY-MM-DD` or `weekly:YYYY-Www`."""
-    return f"leaderboard:{game_id}:{period}"
 
 
 # -- rules ---------------------------------------------------------------------------------------------------------
@@ -246,13 +245,13 @@ def _refuse_unknown(loaded: dict[str, Any]) -> None:
             raise EventError(name[:100], f"unknown field; an event has {', '.join(sorted(CLIENT_FIELDS))}")
 
 
-def _matching(loaded: dict[str, Any], field: str, pattern: re.Pattern[str], rule: str) -> str:
+def _matching(loaded: dict[str, Any], field: str, matches: _Matches, rule: str) -> str:
     if field not in loaded:
         raise EventError(field, "required")
     value = loaded[field]
     if not isinstance(value, str):
         raise EventError(field, f"must be a string, not {_kind(value)}")
-    if not pattern.match(value):
+    if not matches(value):
         raise EventError(field, f"must be {rule}")
     return value
 

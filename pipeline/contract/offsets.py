@@ -22,12 +22,18 @@ Spans = tuple[Span, ...]
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Where a group stands in one partition: everything below `next_offset` is done, nothing above it is."""
+    """Where a group stands in one partition: everything below `next_offset` is done, nothing above it is.
+
+    It began at `first_offset`; what lies between was admitted, found to be duplicates, or dead-lettered.
+    """
 
     partition: int
-    next_offset: int
     topic_id: str
     first_offset: int
+    next_offset: int
+    admitted: int
+    duplicates: int
+    dead_lettered: int
 
 
 class Positions:

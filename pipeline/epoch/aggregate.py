@@ -9,27 +9,17 @@ from typing import Final
 
 import polars as pl
 
-from pipeline.contract.event import stats_key
+from pipeline.contract.boards import DAILY, PERIODS, WEEKLY, Expiry, stats_key
+from pipeline.contract.event import POLARS_TIMESTAMP
 
 MAX_OPERATIONS: Final = 5_000
 """Redis commands one call of the function may run: it blocks the server for a few milliseconds, not for a second."""
 
-_PERIODS: Final = 3  # alltime, daily, weekly: each score is one increment in each
-_HASH_OVERHEAD: Final = 2  # total_events and last_event, beside one increment an event type
+_HASH_OVERHEAD: Final = 2  # the total and the last event, beside one increment an event type
 
 _LARGE: Final = 20_000
 """Rows from which keys are packed; below, looking at the keys first costs more than it saves."""
 _PACKED: Final = 2**63
-
-SECONDS_A_DAY: Final = 86_400
-
-
-@dataclass(frozen=True, slots=True)
-class Expiry:
-    """How many days a daily and a weekly board stay in Redis after their period; PostgreSQL keeps them."""
-
-    daily_days: int
-    weekly_days: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +143,7 @@ def _stats_chunks(counts: pl.DataFrame) -> list[Chunk]:
         l=pl.col("last_event").max(),
     )
     rows = _cut(players, pl.col("t").list.len().cast(pl.Int64) + _HASH_OVERHEAD).with_columns(
-        pl.col("l").dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"), k=pl.lit(stats_key("")) + pl.col("player_id")
+        pl.col("l").dt.strftime(POLARS_TIMESTAMP), k=pl.lit(stats_key("")) + pl.col("player_id")
     )
     return _render("stats", rows, "k", "t", "n", "s", "l")
 
@@ -163,17 +153,15 @@ def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> list[Chunk]:
 
     Scores are text, for a sum may pass 2^53, to which JSON numbers are exact in Lua.
     """
-    rows = _cut(days, pl.lit(_PERIODS, dtype=pl.Int64)).with_columns(pl.col("score").cast(pl.String))
+    rows = _cut(days, pl.lit(len(PERIODS), dtype=pl.Int64)).with_columns(pl.col("score").cast(pl.String))
     boards = rows.group_by("piece", "partition", "game_id", "day", maintain_order=True).agg(p="player_id", s="score")
     day = pl.col("day")
-    number = day.cast(pl.Int32).cast(pl.Int64)
-    week_ends = number - day.dt.weekday().cast(pl.Int64) + 8
     dated = boards.with_columns(
         g="game_id",
-        d=day.dt.strftime("%Y-%m-%d"),
-        w=day.dt.strftime("%G-W%V"),
-        x=(number + 1 + expiry.daily_days) * SECONDS_A_DAY,
-        y=(week_ends + expiry.weekly_days) * SECONDS_A_DAY,
+        d=DAILY.stamps(day),
+        w=WEEKLY.stamps(day),
+        x=DAILY.expire_at(day, expiry.daily_days),
+        y=WEEKLY.expire_at(day, expiry.weekly_days),
     )
     return _render("boards", dated, "g", "d", "w", "x", "y", "p", "s")
 

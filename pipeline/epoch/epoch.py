@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 import polars as pl
 
 from pipeline.config import Settings
+from pipeline.contract.boards import Expiry
 from pipeline.contract.offsets import Spans
-from pipeline.epoch.aggregate import Chunk, Expiry, aggregate, chunk, per_day, per_player
+from pipeline.epoch.aggregate import Chunk, aggregate, chunk, per_day, per_player
 from pipeline.epoch.decode import Decoded
 from pipeline.epoch.frame import encode_copy, sort_by_identity
 from pipeline.epoch.narrowing import Fault, Narrowed, narrow

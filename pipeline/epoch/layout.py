@@ -14,23 +14,14 @@ from typing import Final
 import polars as pl
 
 from pipeline.contract import event
-from pipeline.contract.event import Scoring
+from pipeline.contract.event import POLARS_TIMESTAMP, RECORD_FIELDS, TIMESTAMP_SIZE, UUID_SIZE, Scoring
 from pipeline.epoch.frame import EVENT_SCHEMA
 from pipeline.epoch.grammar import AT_TOP_LEVEL, ESCAPED_KEY, SPACE, object_of
 
-_START: Final = '{"event_type":"'
+_FIRST, *_TEXTS, _LAST = RECORD_FIELDS
+_START: Final = f'{{"{_FIRST}":"'
 _BEGINS: Final = pl.col("value").str.starts_with(_START)
-_MARKERS: Final = {
-    "player": '","player_id":"',
-    "game": '","game_id":"',
-    "id": '","event_id":"',
-    "time": '","timestamp":"',
-    "ingested": '","ingested_at":"',
-    "data": '","data":',
-}
-_UUID_SIZE: Final = len("00000000-0000-0000-0000-000000000000")
-_TIME_SIZE: Final = len("2026-01-15T10:30:00.000000Z")
-_TIME_FORMAT: Final = "%Y-%m-%dT%H:%M:%S.%6fZ"
+_MARKERS: Final = {**{name: f'","{name}":"' for name in _TEXTS}, _LAST: f'","{_LAST}":'}
 _TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9]\.[0-9]{6}Z$"
 _TEXT: Final = r'^[^"\\\x00-\x1f\x7f-\x9f]+$'
 
@@ -81,11 +72,11 @@ def _fits() -> pl.Expr:
     return (
         text.str.ends_with("}")
         & (size <= event.MAX_EVENT_BYTES)
-        & (_after("player") <= pl.col("at_game"))
-        & (_after("game") <= pl.col("at_id"))
-        & (_after("id") + _UUID_SIZE == pl.col("at_time"))
-        & (_after("time") + _TIME_SIZE == pl.col("at_ingested"))
-        & (_after("ingested") + _TIME_SIZE == pl.col("at_data"))
+        & (_after("player_id") <= pl.col("at_game_id"))
+        & (_after("game_id") <= pl.col("at_event_id"))
+        & (_after("event_id") + UUID_SIZE == pl.col("at_timestamp"))
+        & (_after("timestamp") + TIMESTAMP_SIZE == pl.col("at_ingested_at"))
+        & (_after("ingested_at") + TIMESTAMP_SIZE == pl.col("at_data"))
         & (_after("data") < size)
     ).fill_null(value=False)
 
@@ -97,19 +88,19 @@ def _parts() -> list[pl.Expr]:
         return raw.bin.slice(start, size).cast(pl.String)
 
     return [
-        cut(len(_START), pl.col("at_player") - len(_START)).alias("event_type"),
-        cut(_after("player"), pl.col("at_game") - _after("player")).alias("player_id"),
-        cut(_after("game"), pl.col("at_id") - _after("game")).alias("game_id"),
-        cut(_after("id"), _UUID_SIZE).alias("id"),
-        cut(_after("time"), _TIME_SIZE).alias("time"),
-        cut(_after("ingested"), _TIME_SIZE).alias("ingested"),
+        cut(len(_START), pl.col("at_player_id") - len(_START)).alias("event_type"),
+        cut(_after("player_id"), pl.col("at_game_id") - _after("player_id")).alias("player_id"),
+        cut(_after("game_id"), pl.col("at_event_id") - _after("game_id")).alias("game_id"),
+        cut(_after("event_id"), UUID_SIZE).alias("id"),
+        cut(_after("timestamp"), TIMESTAMP_SIZE).alias("time"),
+        cut(_after("ingested_at"), TIMESTAMP_SIZE).alias("ingested"),
         cut(_after("data"), pl.col("size") - 1 - _after("data")).alias("data"),
     ]
 
 
 def _parsed(scoring: Scoring) -> list[pl.Expr]:
     def parse(column: str) -> pl.Expr:
-        moment = pl.col(column).str.to_datetime(_TIME_FORMAT, time_unit="us", strict=False)
+        moment = pl.col(column).str.to_datetime(POLARS_TIMESTAMP, time_unit="us", strict=False)
         return pl.when(pl.col(column).str.contains(_TIME)).then(moment.dt.replace_time_zone("UTC"))
 
     keys = {kind: json.dumps(rule.field, ensure_ascii=False) + ":" for kind, rule in scoring.items()}

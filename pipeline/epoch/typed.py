@@ -18,8 +18,6 @@ from pipeline.epoch.grammar import HOLDABLE
 
 # What this lane takes of a time: the contract's form less leap seconds and lower-case letters.
 _TIME: Final = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})$"
-_MICROSECONDS: Final = "%Y-%m-%dT%H:%M:%S.%6fZ"
-"""The form in which most times come, which polars parses in a third of the time of any form."""
 
 
 class _Typed(msgspec.Struct, gc=False):
@@ -101,7 +99,8 @@ def _score_decoder(rule: ScoreRule) -> Callable[[msgspec.Raw], Any]:
 def _times(texts: pl.Series) -> pl.Series:
     """Parse RFC 3339 texts to UTC microseconds; null where one is not of this lane's form."""
     right = texts.set(~texts.str.contains(_TIME), None)
-    parsed = right.str.to_datetime(_MICROSECONDS, time_unit="us", strict=False).dt.replace_time_zone("UTC")
+    # The form in which most times come, which polars parses in a third of the time of any form.
+    parsed = right.str.to_datetime(event.POLARS_TIMESTAMP, time_unit="us", strict=False).dt.replace_time_zone("UTC")
     if parsed.null_count() == texts.null_count():
         return parsed
     return parsed.fill_null(right.str.to_datetime("%+", time_unit="us", time_zone="UTC", strict=False))

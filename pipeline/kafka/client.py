@@ -1,6 +1,5 @@
 """Kafka as every client of the pipeline meets it: where it is and as whom, and what its errors mean."""
 
-import threading
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
@@ -32,18 +31,21 @@ def client_config(settings: Settings) -> dict[str, Any]:
     return config
 
 
+def is_authentication(error: KafkaError) -> bool:
+    """Whether a broker refused the account: the client goes on trying, and reports it beside what it is asked for."""
+    return error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001 - public
+
+
 def topic_id(settings: Settings) -> str:
     """Ask the broker for the topic's id.
 
     Raises ConfigurationError when the account or the topic is refused, UnavailableError when no broker answers.
     """
     refused: list[KafkaError] = []
-    denied = threading.Event()
 
     def on_error(error: KafkaError) -> None:
-        if error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
+        if is_authentication(error):
             refused.append(error)
-            denied.set()
 
     config: dict[str, Any] = {**client_config(settings), "error_cb": on_error, "log_level": 0}
     admin = AdminClient(config)
@@ -51,12 +53,8 @@ def topic_id(settings: Settings) -> str:
     try:
         return str(answer[settings.kafka_topic].result(timeout=ASK_SECONDS + 1).topic_id)
     except KafkaException as error:
-        admin.poll(0)
-        if refused:
-            raise ConfigurationError(
-                f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {refused[0].str()}"
-            ) from error
-        raise translate(error.args[0], settings) from error
+        admin.poll(0)  # brings the reason, if there was one, to on_error
+        raise translate(refused[0] if refused else error.args[0], settings) from error
     except TimeoutError as error:
         raise UnavailableError(f"Kafka: no answer from {settings.kafka_bootstrap_servers}") from error
 
@@ -64,7 +62,7 @@ def topic_id(settings: Settings) -> str:
 def translate(error: KafkaError, settings: Settings) -> PipelineError:
     """Turn what the client raises or reports into one of our errors, naming the variable where one is at fault."""
     code = error.code()
-    if code in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:  # noqa: SLF001 - its public name
+    if is_authentication(error):
         return ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")
     if code in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
         return ConfigurationError(f"KAFKA_USERNAME: {settings.kafka_username!r} lacks a right: {error.str()}")

@@ -20,9 +20,11 @@ from typing import Any, Final
 import msgspec
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import TopicMetadata
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
+from pipeline.kafka.client import client_config, is_authentication, translate
 from pipeline.tasks import cancel
 
 DELIVERY_TIMEOUT_MS: Final = 3_000
@@ -36,16 +38,6 @@ _HOLD_S: Final = 0.25
 """How long a burst may be held back by one that the broker does not confirm; part of the 5 s in which a 503 comes."""
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 2.0
-_REFUSED_CREDENTIALS: Final = frozenset(
-    {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001 (librdkafka's public codes)
-)
-_REFUSED_TOPIC: Final = frozenset(
-    {
-        KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    }
-)
 
 Settled = Callable[[KafkaError | None, Message | None], None]
 """Called once for each record, on the loop's thread, with None when Kafka has it. It must not raise."""
@@ -72,10 +64,12 @@ class Ingest:
 
     def __init__(self, settings: Settings, max_in_flight_bytes: int, others: Sized = ()) -> None:
         self._others = others
+        self._settings = settings
         self._topic = settings.kafka_topic
-        self._refusal: KafkaError | None = None
+        self._denied: KafkaError | None = None
+        self._met: PipelineError | None = None
         self._producer = Producer(
-            {**_connection(settings), **_delivery(max_in_flight_bytes), "error_cb": self._on_error},
+            {**producer_config(settings, max_in_flight_bytes), "error_cb": self._on_error},
             logger=logging.getLogger("librdkafka"),
         )
         self._gathered: list[tuple[Record, Settled]] = []
@@ -94,8 +88,8 @@ class Ingest:
         is no error: readiness says so until it comes.
         """
         await self._probe()
-        if not self.reachable and self._refusal is not None:
-            raise ConfigurationError(self.fault)
+        if isinstance(self._met, ConfigurationError):
+            raise self._met
         self._probing = asyncio.create_task(self._keep_probing())
 
     def publish(self, record: Record, settled: Settled) -> None:
@@ -156,57 +150,42 @@ class Ingest:
 
     async def _probe(self) -> None:
         """Learn whether the topic's partitions have leaders; in a thread, because the call blocks."""
-        was, fault = self.reachable, ""
+        was = self.reachable
         try:
             found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_S)
-            topic = found.topics[self._topic]
-            leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]
-            if topic.error is not None:
-                self._refusal = topic.error if topic.error.code() in _REFUSED_TOPIC else None
-                fault = f"KAFKA_TOPIC {self._topic}: {topic.error.str()}"
-            elif leaderless:
-                fault = f"no leader for partitions {leaderless} of {self._topic}"
+            self._met = fault_of(found.topics[self._topic], self._settings)
         except KafkaException as error:
             self._producer.poll(0)  # brings the reason, if there was one, to _on_error
-            fault = f"Kafka does not answer: {error.args[0].str()}"
-        if fault and self._refusal is not None and self._refusal.code() in _REFUSED_CREDENTIALS:
-            fault = f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {self._refusal.str()}"
-        self.reachable, self.fault = not fault, fault
-        if not fault:
-            self._refusal = None
+            self._met = translate(error.args[0], self._settings)
+        if self._met is None:
+            self._denied = None
+        elif self._denied is not None:
+            self._met = translate(self._denied, self._settings)
+        self.reachable, self.fault = self._met is None, str(self._met or "")
         if was != self.reachable:
-            _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=fault)
+            _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=self.fault)
 
     def _on_error(self, error: KafkaError) -> None:
-        if error.code() in _REFUSED_CREDENTIALS:
-            self._refusal = error
+        if is_authentication(error):
+            self._denied = error
         _log.warning("Kafka client", error=error.str())
 
 
-def _connection(settings: Settings) -> dict[str, Any]:
-    secured = settings.kafka_security_protocol.startswith("SASL")
+def fault_of(topic: TopicMetadata, settings: Settings) -> PipelineError | None:
+    """Say what keeps the topic from taking events: ConfigurationError where waiting mends nothing."""
+    if topic.error is not None:
+        return translate(topic.error, settings)
+    leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]
+    return UnavailableError(f"no leader for partitions {leaderless} of {topic.topic}") if leaderless else None
+
+
+def producer_config(settings: Settings, max_in_flight_bytes: int) -> dict[str, Any]:
+    """Return the librdkafka settings of the edge's producer: those of every client, and how events are delivered."""
     return {
-        "bootstrap.servers": settings.kafka_bootstrap_servers,
-        "security.protocol": settings.kafka_security_protocol,
-        **({"ssl.ca.location": settings.kafka_ssl_ca_location} if settings.kafka_ssl_ca_location else {}),
-        **(
-            {
-                "sasl.mechanism": settings.kafka_sasl_mechanism,
-                "sasl.username": settings.kafka_username,
-                "sasl.password": settings.kafka_password.get_secret_value(),
-            }
-            if secured
-            else {}
-        ),
+        **client_config(settings),
         "client.id": "gamemetrics-edge",
-        "socket.keepalive.enable": True,
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
-    }
-
-
-def _delivery(max_in_flight_bytes: int) -> dict[str, Any]:
-    return {
         "acks": "all",
         "enable.idempotence": True,
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,

@@ -11,6 +11,8 @@ from typing import Final
 
 import polars as pl
 
+from pipeline.contract.event import POLARS_TIMESTAMP
+
 ZIPF_EXPONENT: Final = 0.8
 GAMES: Final = 20
 DAYS: Final = 3
@@ -85,7 +87,7 @@ class Workload:
             event_id=self._event_id(),
             timestamp=(pl.lit(self.end) - pl.duration(microseconds="ago"))
             .dt.convert_time_zone("UTC")
-            .dt.strftime("%Y-%m-%dT%H:%M:%S%.6fZ"),
+            .dt.strftime(POLARS_TIMESTAMP),
             data=_data(),
         )
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
+from pipeline.config import Settings
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.local.jars import cached_jars
 from pipeline.local.jvm import startup_cache
@@ -105,6 +107,11 @@ class Stack:
             "REDIS_DB": "0",
             "REDIS_PASSWORD": self._state.secret("valkey"),
         }
+
+    def settings(self, **chosen: Any) -> Settings:  # noqa: ANN401 - as each setting is
+        """Return the stack as settings, beside those that are chosen. Raises before the first start."""
+        found: dict[str, Any] = {name.lower(): value for name, value in self.environment().items()}
+        return Settings(**{**found, **chosen})
 
     def _each(self, act: Callable[[Server], None]) -> None:
         """Do the same to all servers at the same time; raise the first error once all are done."""

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from pipeline.contract.boards import ALLTIME, stats_key
 from pipeline.errors import UnavailableError
 
 _PLACES: Final = 5
@@ -51,8 +52,8 @@ def where_to_look(port: int, game_id: str, root: Path | None) -> str:
         "",
         f'  eval "$({env})"     # for the next two',
         f"  PGPASSWORD=$DB_PASSWORD {_psql()} -h $DB_HOST -p $DB_PORT -U $DB_USER -d $DB_NAME \\",
-        f"    -c \"{board} WHERE game_id = '{game_id}' AND period = 'alltime' ORDER BY rank LIMIT 5\"",
-        f"  REDISCLI_AUTH=$REDIS_PASSWORD {_redis_cli()} -p $REDIS_PORT HGETALL player_stats:player-test-001",
+        f"    -c \"{board} WHERE game_id = '{game_id}' AND period = '{ALLTIME.name}' ORDER BY rank LIMIT 5\"",
+        f"  REDISCLI_AUTH=$REDIS_PASSWORD {_redis_cli()} -p $REDIS_PORT HGETALL {stats_key('player-test-001')}",
         "",
         f"  {own} load 1000 --rate 100     # the guide's load test",
         f"  {own} lag                      # how far is the consumer behind?",

@@ -48,13 +48,20 @@ def lag(settings: Settings) -> list[Standing]:
                 end = bounds.get(partition, (0, 0))[1]
                 offset = redis.get(partition)
                 fault = ""
-                if mark.next > end:
+                if mark.next_offset > end:
                     fault = "the watermark is above the log's end: Kafka was restored, or the topic made anew"
-                elif group.role.uses_redis and (offset is not None or mark.next > mark.first):
-                    fault = _redis_fault(connection, settings, group.id, partition, mark.next, offset)
+                elif group.role.uses_redis and (offset is not None or mark.next_offset > mark.first_offset):
+                    fault = _redis_fault(connection, settings, group.id, partition, mark.next_offset, offset)
                 standings.append(
                     Standing(
-                        group.id, partition, mark.next, end, end - mark.next, offset, committed.get(partition), fault
+                        group.id,
+                        partition,
+                        mark.next_offset,
+                        end,
+                        end - mark.next_offset,
+                        offset,
+                        committed.get(partition),
+                        fault,
                     )
                 )
     return standings

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import psycopg
 from psycopg import sql
@@ -12,8 +12,8 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
 
 # The pipeline joins a sorted batch to a keyed table, and must go through the key however little the planner knows of
-# either; the other plans read the whole table. JIT costs more than any of these statements.
-_PLANNER = "-c enable_hashjoin=off -c enable_mergejoin=off -c jit=off -c timezone=UTC"
+# either; the other plans read the whole table.
+_PLANNER: Final = "-c enable_hashjoin=off -c enable_mergejoin=off"
 STANDSTILL_SECONDS: Final = 60
 """How long a frozen consumer may keep its peers from the rows and locks that it holds."""
 
@@ -29,31 +29,45 @@ _END_STANDING_COPIES: Final = (
     " AND state_change < now() - make_interval(secs => %s)"
 )
 
+_CONNECT_SECONDS: Final = 5
 _WRONG_ACCOUNT: Final = ("authentication failed", "no pg_hba.conf entry", "no password supplied")
 _WRONG_DATABASE: Final = re.compile(r'FATAL:  (database|role) ".*" does not exist')
 
 
-def connect(settings: Settings, application: str) -> psycopg.Connection:
-    """Open a connection in autocommit mode. Raises UnavailableError, and ConfigurationError where it is turned away.
+def address(settings: Settings) -> dict[str, Any]:
+    """Return the parameters of libpq that every connection shares: where, and as whom."""
+    return {
+        "host": settings.db_host,
+        "port": settings.db_port,
+        "dbname": settings.db_name,
+        "user": settings.db_user,
+        "password": settings.db_password.get_secret_value(),
+        "sslmode": settings.db_sslmode,
+    }
+
+
+def parameters(settings: Settings, application: str, options: str, connect_seconds: int) -> dict[str, Any]:
+    """Return what a connection is made with, in autocommit mode; `options` are the server's, as `-c name=value`.
 
     Keepalives notice a vanished server within half a minute; a server that is only slow is waited for.
     """
+    return {
+        **address(settings),
+        "application_name": application,
+        "options": f"-c timezone=UTC -c jit=off {options}",
+        "connect_timeout": connect_seconds,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "autocommit": True,
+    }
+
+
+def connect(settings: Settings, application: str) -> psycopg.Connection:
+    """Open a connection in autocommit mode. Raises UnavailableError, and ConfigurationError where it is turned away."""
+    options = _PLANNER + _STANDSTILL.format(STANDSTILL_SECONDS)
     try:
-        return psycopg.connect(
-            host=settings.db_host,
-            port=settings.db_port,
-            dbname=settings.db_name,
-            user=settings.db_user,
-            password=settings.db_password.get_secret_value(),
-            sslmode=settings.db_sslmode,
-            application_name=application,
-            options=_PLANNER + _STANDSTILL.format(STANDSTILL_SECONDS),
-            connect_timeout=5,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            autocommit=True,
-        )
+        return psycopg.connect(**parameters(settings, application, options, _CONNECT_SECONDS))
     except psycopg.Error as error:
         raise _turned_away(error) from error
 

@@ -7,27 +7,21 @@ counters from PostgreSQL under the exclusive form of the lock that every epoch's
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import psycopg
 import structlog
 
 from pipeline.config import Settings
+from pipeline.contract.offsets import Watermark
 from pipeline.epoch.epoch import Plan
 from pipeline.epoch.outbox import Call
 from pipeline.sinks.connection import connect, translated, unblocking
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink, Standing
 from pipeline.sinks.refill import refill, refill_key
+from pipeline.sinks.registry import read_watermarks
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class _Mark:
-    partition: int
-    first: int
-    next: int
 
 
 class Cache:
@@ -107,7 +101,7 @@ class Cache:
         nobody but us, and the outbox has the rest.
         """
         log.warning("refilling Redis from PostgreSQL", group=self._group)
-        marks = {mark.partition: mark.next for mark in self._marks(None)}
+        marks = {mark.partition: mark.next_offset for mark in self._marks(None)}
         token = self._sink.forget(marks)
         with translated():
             keys = refill(self._connection(), self._sink.client, self._plan)
@@ -122,15 +116,15 @@ class Cache:
         standings = self._sink.standings()  # read first: a healthy Redis is never ahead of a PostgreSQL read later
         return all(self._replay_partition(mark, standings.get(mark.partition)) for mark in self._marks(wanted))
 
-    def _replay_partition(self, mark: _Mark, standing: Standing | None) -> bool:
+    def _replay_partition(self, mark: Watermark, standing: Standing | None) -> bool:
         if standing is None:
-            if mark.next > mark.first:
+            if mark.next_offset > mark.first_offset:
                 return False
-            self._sink.start(mark.partition, mark.first)
+            self._sink.start(mark.partition, mark.first_offset)
             return True
-        if standing.offset > mark.next:
+        if standing.offset > mark.next_offset:
             return False
-        while standing.offset < mark.next:
+        while standing.offset < mark.next_offset:
             calls = self._owed(mark.partition, standing.offset)
             if not calls or calls[0].from_offset != standing.offset:
                 return False
@@ -156,18 +150,10 @@ class Cache:
             )
         return [Call(*row) for row in rows]
 
-    def _marks(self, wanted: frozenset[int] | None) -> list[_Mark]:
+    def _marks(self, wanted: frozenset[int] | None) -> list[Watermark]:
         with translated():
-            rows = (
-                self._connection()
-                .execute(
-                    "SELECT partition, first_offset, next_offset FROM pipeline_watermarks"
-                    " WHERE group_id = %s AND topic = %s ORDER BY partition",
-                    (self._group, self._settings.kafka_topic),
-                )
-                .fetchall()
-            )
-        return [_Mark(*row) for row in rows if wanted is None or row[0] in wanted]
+            marks = read_watermarks(self._connection(), self._settings.kafka_topic).get(self._group, {})
+        return [mark for mark in marks.values() if wanted is None or mark.partition in wanted]
 
     def _connection(self) -> psycopg.Connection:
         if self._open is None or self._open.closed:

@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from pipeline.config import Settings
+from pipeline.contract.boards import refused_key, watermark_key
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, UnavailableError
 
@@ -39,11 +40,6 @@ class Applied:
 
     verdict: Literal["applied", "duplicate", "behind"]
     refused: tuple[str, ...] = ()
-
-
-def watermark_key(group_id: str) -> str:
-    """Name the hash that holds a group's watermarks, beside the counters so that they are saved and lost together."""
-    return f"pipeline:watermarks:{group_id}"
 
 
 def connect(settings: Settings) -> "redis.Redis":
@@ -79,7 +75,7 @@ class RedisSink:
         self._client = connect(settings)
         self._topic = settings.kafka_topic
         self._key = watermark_key(group_id)
-        self._refused = f"{self._key}:refused"  # as apply.lua names it
+        self._refused = refused_key(group_id)  # as apply.lua names it
 
     @property
     def client(self) -> "redis.Redis":

@@ -9,6 +9,19 @@ from pipeline.errors import ConfigurationError, HaltError
 from pipeline.sinks.connection import connect, translated
 
 
+def read_watermarks(connection: psycopg.Connection, topic: str) -> dict[str, dict[int, Watermark]]:
+    """Return where each group stands in a topic: by group, then by partition in their order."""
+    statement = (
+        "SELECT group_id, partition, topic_id, first_offset, next_offset, admitted, duplicates, dead_lettered"
+        " FROM pipeline_watermarks WHERE topic = %s ORDER BY group_id, partition"
+    )
+    found: dict[str, dict[int, Watermark]] = {}
+    for group_id, *values in connection.execute(statement, (topic,)):
+        mark = Watermark(*values)
+        found.setdefault(group_id, {})[mark.partition] = mark
+    return found
+
+
 class Registry:
     """The rows of pipeline_owners and pipeline_watermarks of one group. One thread."""
 
@@ -86,12 +99,8 @@ class Registry:
                     " AND mark.group_id = %s AND mark.topic = %s AND mark.partition = ANY(%s)",
                     (self._group, self._topic, list(starts)),
                 )
-                rows = cursor.execute(
-                    "SELECT partition, next_offset, topic_id, first_offset FROM pipeline_watermarks"
-                    " WHERE group_id = %s AND topic = %s AND partition = ANY(%s)",
-                    (self._group, self._topic, list(starts)),
-                ).fetchall()
-        marks = {row[0]: Watermark(*row) for row in rows}
+                found = read_watermarks(connection, self._topic).get(self._group, {})
+        marks = {partition: mark for partition, mark in found.items() if partition in starts}
         for mark in marks.values():
             if mark.topic_id != topic_id:
                 raise HaltError(

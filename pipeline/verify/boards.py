@@ -8,12 +8,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
+from psycopg import sql
 from redis.exceptions import ResponseError
 
-from pipeline.contract.event import board_key
+from pipeline.contract.boards import BOARD_KEYS, PERIODS, Period, board_key, read_board_key
 from pipeline.epoch.epoch import Plan
 from pipeline.sinks.redis import translated as redis_translated
-from pipeline.sinks.refill import period_name, split_board_key
 from pipeline.verify.report import Advance, Report
 
 if TYPE_CHECKING:
@@ -22,15 +22,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 2_000
 
 # Ordered by board, so that a page is of few boards.
-_SCORES: Final = {
-    "alltime": "SELECT game_id, NULL::date, player_id, trim_scale(score)::text FROM leaderboard_alltime",
-    "daily": "SELECT game_id, day, player_id, trim_scale(score)::text FROM leaderboard_daily",
-    "weekly": (
-        "SELECT game_id, date_trunc('week', day)::date, player_id, trim_scale(sum(score))::text"
-        " FROM leaderboard_daily GROUP BY 1, 2, 3"
-    ),
-}
-_DAYS: Final = {"alltime": 0, "daily": 1, "weekly": 7}
+_SCORES: Final = "SELECT game_id, {}, player_id, trim_scale({})::text FROM {}{} ORDER BY 1, 2, 3"
 _NO_KEY: Final = -2
 _NO_EXPIRY: Final = -1
 
@@ -56,20 +48,20 @@ class BoardPages:
     def __init__(self, connection: psycopg.Connection, client: "redis.Redis", plan: Plan) -> None:
         self._connection = connection
         self._client = client
-        self._keep = {"alltime": 0, "daily": plan.expiry.daily_days, "weekly": plan.expiry.weekly_days}
+        self._expiry = plan.expiry
         self.compared = 0
 
     def suspects(self, advance: Advance) -> Places:
         """Compare all as it comes; returns the places that differ."""
         found = Places()
         sizes: dict[str, int] = {}
-        for period in _SCORES:
+        for period in PERIODS.values():
             for page in self._pages(period):
                 self._compare(period, page, sizes, found)
                 self.compared += len(page)
                 advance("comparing Redis boards", self.compared, 0)
         with redis_translated():
-            scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter("leaderboard:*", count=_PAGE)}
+            scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter(BOARD_KEYS, count=_PAGE)}
         for key in sorted(scanned | sizes.keys()):
             self._compare_size(key, sizes.get(key, 0), found)
         return found
@@ -87,11 +79,11 @@ class BoardPages:
 
     # -- as it comes -------------------------------------------------------------------------------------------------
 
-    def _compare(self, period: str, page: list[tuple[Any, ...]], sizes: dict[str, int], found: Places) -> None:
+    def _compare(self, period: Period, page: list[tuple[Any, ...]], sizes: dict[str, int], found: Places) -> None:
         for (game, start), rows in groupby(page, key=itemgetter(0, 1)):
             if not self._lives(period, start):
                 continue
-            key = board_key(game, period_name(period, start) if start is not None else period)
+            key = board_key(game, period.label(start or date.min))
             expected = {player: score for _, _, player, score in rows}
             sizes[key] = sizes.get(key, 0) + len(expected)
             for (player, score), stored in zip(expected.items(), self._scores(key, list(expected)), strict=True):
@@ -140,14 +132,14 @@ class BoardPages:
         parts = _parts(key)
         with redis_translated():
             seconds = self._client.ttl(key)
-        forever = parts is not None and parts[1] == "alltime"
+        forever = parts is not None and not parts[1].dated
         if seconds == _NO_KEY or forever == (seconds == _NO_EXPIRY):
             return None
         return ("never", f"in {seconds} s") if forever else ("some time after its period", "never")
 
-    def _pages(self, period: str) -> Iterator[list[tuple[Any, ...]]]:
+    def _pages(self, period: Period) -> Iterator[list[tuple[Any, ...]]]:
         with self._connection.transaction(), self._connection.cursor(name="boards") as cursor:
-            cursor.execute(f"{_SCORES[period]} ORDER BY 1, 2, 3".encode())
+            cursor.execute(_scores(period))
             while page := cursor.fetchmany(_PAGE):
                 yield page
 
@@ -157,7 +149,7 @@ class BoardPages:
         if parts is None or not self._lives(parts[1], parts[2]):
             return {}
         game, period, start = parts
-        if period == "alltime":
+        if not period.dated:
             query = (
                 "SELECT player_id, trim_scale(score)::text FROM leaderboard_alltime"
                 " WHERE game_id = %(game)s AND player_id = ANY(%(p)s)"
@@ -167,7 +159,7 @@ class BoardPages:
                 "SELECT player_id, trim_scale(sum(score))::text FROM leaderboard_daily WHERE game_id = %(game)s"
                 " AND day >= %(start)s AND day < %(stop)s AND player_id = ANY(%(p)s) GROUP BY 1"
             )
-        span = {"start": start, "stop": start + timedelta(days=_DAYS[period])}
+        span = {"start": start, "stop": start + timedelta(days=period.days)}
         rows = self._connection.execute(query, {"game": game, "p": players, **span}).fetchall()
         return dict(rows)
 
@@ -192,24 +184,31 @@ class BoardPages:
         if page:
             yield page
 
-    def _lives(self, period: str, start: date | None) -> bool:
+    def _lives(self, period: Period, start: date | None) -> bool:
         """Whether a board should be in Redis now: for ever, or for a while after its period."""
-        if period == "alltime" or start is None:
-            return True
-        gone = start + timedelta(days=_DAYS[period] + self._keep[period])
-        return datetime.now(UTC) < datetime(gone.year, gone.month, gone.day, tzinfo=UTC)
+        return period.lives(start or date.min, self._expiry.of(period), datetime.now(UTC))
+
+
+def _scores(period: Period) -> sql.Composed:
+    """Select game, first day of the period, player and score of every board."""
+    whole = period.days > 1
+    return sql.SQL(_SCORES).format(
+        sql.SQL(period.sql_first_day),
+        sql.SQL("sum(score)" if whole else "score"),
+        sql.Identifier("leaderboard_daily" if period.dated else "leaderboard_alltime"),
+        sql.SQL(" GROUP BY 1, 2, 3" if whole else ""),
+    )
 
 
 def _kind(answer: bytes | str) -> str:
     return answer.decode() if isinstance(answer, bytes) else answer
 
 
-def _parts(key: str) -> tuple[str, str, date] | None:
+def _parts(key: str) -> tuple[str, Period, date] | None:
     try:
-        game, period, start = split_board_key(key)
+        return read_board_key(key)
     except ValueError:
         return None
-    return (game, period, start) if period in _DAYS else None
 
 
 def _same(expected: str | None, found: float | None) -> bool:

@@ -4,21 +4,10 @@ from dataclasses import dataclass
 
 import psycopg
 
+from pipeline.contract.offsets import Watermark
 from pipeline.epoch.roles import ROLES, Role
 from pipeline.errors import ConfigurationError
-
-
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """One partition's watermark: where the group began, where it stands, and what became of the records between."""
-
-    partition: int
-    topic_id: str
-    first: int
-    next: int
-    admitted: int
-    duplicates: int
-    dead_lettered: int
+from pipeline.sinks.registry import read_watermarks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +16,7 @@ class Group:
 
     id: str
     role: Role
-    marks: dict[int, Mark]
+    marks: dict[int, Watermark]
 
 
 def read_groups(connection: psycopg.Connection, topic: str) -> list[Group]:
@@ -35,14 +24,7 @@ def read_groups(connection: psycopg.Connection, topic: str) -> list[Group]:
     owned: dict[str, set[str]] = {}
     for projection, group_id in connection.execute("SELECT projection, group_id FROM pipeline_owners"):
         owned.setdefault(group_id, set()).add(projection)
-    marks: dict[str, dict[int, Mark]] = {}
-    statement = (
-        "SELECT group_id, partition, topic_id, first_offset, next_offset, admitted, duplicates, dead_lettered"
-        " FROM pipeline_watermarks WHERE topic = %s ORDER BY partition"
-    )
-    for group_id, *values in connection.execute(statement, (topic,)):
-        mark = Mark(*values)
-        marks.setdefault(group_id, {})[mark.partition] = mark
+    marks = read_watermarks(connection, topic)
     return [Group(one, _role_of(one, owned[one]), marks.get(one, {})) for one in sorted(owned)]
 
 

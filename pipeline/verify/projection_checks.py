@@ -5,10 +5,12 @@ from typing import Any
 
 import polars as pl
 
+from pipeline.contract.boards import ALLTIME
 from pipeline.contract.event import EARLIEST, format_timestamp
+from pipeline.contract.offsets import Watermark
 from pipeline.kafka.topic import Bounds
 from pipeline.verify.differences import differing
-from pipeline.verify.groups import Group, Mark
+from pipeline.verify.groups import Group
 from pipeline.verify.recount import (
     CONTENT,
     IDENTITY,
@@ -74,22 +76,22 @@ class GroupCheck:
             if mark.topic_id != self.source.topic_id:
                 self._differ("watermark", where, f"topic id {self.source.topic_id}", mark.topic_id)
                 self._whole = False
-            elif mark.next > end:
-                self._differ("watermark", where, f"at most {end}, the log's end", mark.next)
-            if first > mark.first and mark.next > mark.first:
-                gone = min(first, mark.next)
-                self._skip(f"{where}: offsets {mark.first} to {gone - 1} are gone from the log (retention)")
+            elif mark.next_offset > end:
+                self._differ("watermark", where, f"at most {end}, the log's end", mark.next_offset)
+            if first > mark.first_offset and mark.next_offset > mark.first_offset:
+                gone = min(first, mark.next_offset)
+                self._skip(f"{where}: offsets {mark.first_offset} to {gone - 1} are gone from the log (retention)")
                 self._whole = False
         if self.source.other_topics:
             self._skip(f"{self.group.id}: the tables also count the topics {', '.join(self.source.other_topics)}")
             self._whole = False
 
-    def _recounted_marks(self) -> dict[int, Mark]:
+    def _recounted_marks(self) -> dict[int, Watermark]:
         """Return the watermarks as if the group had begun where the log begins."""
         marks = {}
         for partition, mark in self.group.marks.items():
-            first = max(mark.first, self.source.bounds.get(partition, (0, 0))[0])
-            marks[partition] = Mark(partition, mark.topic_id, first, mark.next, 0, 0, 0)
+            first = max(mark.first_offset, self.source.bounds.get(partition, (0, 0))[0])
+            marks[partition] = Watermark(partition, mark.topic_id, first, mark.next_offset, 0, 0, 0)
         return marks
 
     # -- records -------------------------------------------------------------------------------------------------------
@@ -117,7 +119,10 @@ class GroupCheck:
             records = good.get(partition, 0) + bad.get(partition, 0)
             counted += records
             self.report.compare("records", records)
-            if self.source.bounds.get(partition, (0, 0))[0] > mark.first or mark.topic_id != self.source.topic_id:
+            if (
+                self.source.bounds.get(partition, (0, 0))[0] > mark.first_offset
+                or mark.topic_id != self.source.topic_id
+            ):
                 continue
             booked = mark.admitted + mark.duplicates + mark.dead_lettered
             if records != booked:
@@ -203,7 +208,7 @@ class GroupCheck:
         return key, shown[0], shown[1]
 
     def _boards(self, events: pl.DataFrame, ambiguous: frozenset[int]) -> None:
-        alltime = pl.lit("alltime").alias("period")
+        alltime = pl.lit(ALLTIME.name).alias("period")
         keys = ["game", "period", "player"]
         for kind, expected, found in (
             ("board", totals_of(events).with_columns(alltime), self.stored.totals().with_columns(alltime)),

@@ -11,12 +11,13 @@ from typing import Final
 
 import polars as pl
 
+from pipeline.contract.boards import DAILY, WEEKLY, Period
 from pipeline.contract.event import Event, Origin, Scoring, format_timestamp, parse_record, record_id, record_time
+from pipeline.contract.offsets import Watermark
 from pipeline.epoch.batch import Records
 from pipeline.epoch.narrowing import Unforeseen, attempt
 from pipeline.errors import EventError
 from pipeline.verify.fingerprint import fingerprint
-from pipeline.verify.groups import Mark
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -150,10 +151,10 @@ class Admissible:
     ambiguous: frozenset[int]
 
 
-def within(frame: pl.DataFrame, marks: dict[int, Mark]) -> pl.DataFrame:
+def within(frame: pl.DataFrame, marks: dict[int, Watermark]) -> pl.DataFrame:
     """Keep the rows whose place a group has passed."""
     bounds = pl.DataFrame(
-        [(mark.partition, mark.first, mark.next) for mark in marks.values()],
+        [(mark.partition, mark.first_offset, mark.next_offset) for mark in marks.values()],
         schema={"partition": pl.Int32, "first": pl.Int64, "next": pl.Int64},
         orient="row",
     )
@@ -197,18 +198,18 @@ def totals_of(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def days_of(events: pl.DataFrame) -> pl.DataFrame:
-    """Add up scores per day: game, period (`daily:YYYY-MM-DD`), player, score."""
-    return _sums(_dated(events, "daily:%Y-%m-%d"), ["game", "period", "player"])
+    """Add up scores per day: game, period (its label), player, score."""
+    return _sums(_dated(events, DAILY), ["game", "period", "player"])
 
 
 def weeks_of(events: pl.DataFrame) -> pl.DataFrame:
-    """Add up scores per ISO week: game, period (`weekly:YYYY-Www`), player, score."""
-    return _sums(_dated(events, "weekly:%G-W%V"), ["game", "period", "player"])
+    """Add up scores per ISO week: game, period (its label), player, score."""
+    return _sums(_dated(events, WEEKLY), ["game", "period", "player"])
 
 
-def _dated(events: pl.DataFrame, form: str) -> pl.DataFrame:
+def _dated(events: pl.DataFrame, period: Period) -> pl.DataFrame:
     day = (pl.col("at") // DAY_MICROSECONDS).cast(pl.Int32).cast(pl.Date)
-    return events.with_columns(period=day.dt.strftime(form))
+    return events.with_columns(period=period.labels(day))
 
 
 def _sums(events: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

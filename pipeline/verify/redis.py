@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import psycopg
 
 from pipeline.config import Settings
-from pipeline.contract.event import format_timestamp, stats_key
+from pipeline.contract.boards import STATS_KEYS, stats_fields, stats_key, stats_player
 from pipeline.epoch.epoch import plan_for
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.level import Cache
@@ -64,9 +64,11 @@ def _standings(
     for one in read_groups(connection, settings.kafka_topic):
         for mark in one.marks.values() if one.id == group.id else ():
             standing = standings.get(mark.partition)
-            if (standing.offset if standing is not None else mark.first) != mark.next:
+            if (standing.offset if standing is not None else mark.first_offset) != mark.next_offset:
                 found = standing.offset if standing is not None else None
-                report.differences.add("Redis watermark", f"{group.id} partition {mark.partition}", mark.next, found)
+                report.differences.add(
+                    "Redis watermark", f"{group.id} partition {mark.partition}", mark.next_offset, found
+                )
 
 
 class Hashes:
@@ -129,9 +131,8 @@ class Hashes:
                 yield page
 
     def _scanned(self) -> Iterator[list[str]]:
-        prefix = stats_key("")
-        for page in scan(self._client, f"{prefix}*"):
-            yield [key.removeprefix(prefix) for key in page]
+        for page in scan(self._client, STATS_KEYS):
+            yield [player for key in page if (player := stats_player(key)) is not None]
 
 
 def scan(client: "redis.Redis", pattern: str) -> Iterator[list[str]]:
@@ -150,5 +151,4 @@ def scan(client: "redis.Redis", pattern: str) -> Iterator[list[str]]:
 def _fields(row: tuple[Any, ...]) -> dict[bytes, bytes]:
     """Return the hash that a row of player_statistics should be."""
     _, total, breakdown, last = row
-    fields = {f"event_{kind}".encode(): b"%d" % count for kind, count in breakdown.items()}
-    return fields | {b"total_events": b"%d" % total, b"last_event": format_timestamp(last).encode()}
+    return {name.encode(): value.encode() for name, value in stats_fields(total, breakdown, last).items()}

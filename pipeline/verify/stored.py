@@ -1,13 +1,14 @@
 """What PostgreSQL holds, in the recount's terms, read from the caller's snapshot in pages."""
 
 from collections.abc import Iterator
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import orjson
 import polars as pl
 import psycopg
 from psycopg import sql
 
+from pipeline.contract.boards import DAILY, WEEKLY
 from pipeline.contract.event import Scoring, score_of
 from pipeline.epoch.roles import Role
 from pipeline.errors import EventError
@@ -27,11 +28,9 @@ _COUNTS: Final = (
     "SELECT player_id, event_type, events, (extract(epoch FROM last_event) * 1000000)::bigint FROM player_event_counts"
 )
 _TOTALS: Final = "SELECT game_id, player_id, trim_scale(score)::text FROM leaderboard_alltime"
-_DAYS: Final = (
-    "SELECT game_id, 'daily:' || to_char(day, 'YYYY-MM-DD'), player_id, trim_scale(score)::text FROM leaderboard_daily"
-)
+_DAYS: Final = "SELECT game_id, day, player_id, trim_scale(score)::text FROM leaderboard_daily"
 _WEEKS: Final = (
-    "SELECT game_id, period, player_id, trim_scale(score)::text FROM leaderboards WHERE period LIKE 'weekly:%'"
+    "SELECT game_id, period, player_id, trim_scale(score)::text FROM leaderboards WHERE starts_with(period, {})"
 )
 
 
@@ -84,24 +83,25 @@ class Stored:
     def counts(self) -> pl.DataFrame:
         """Return the statistics: player, type, events, last_event."""
         schema = pl.Schema({"player": pl.UInt32, "type": pl.UInt32, "events": pl.Int64, "last_event": pl.Int64})
-        return self._coded(_COUNTS, schema)
+        return self._coded(sql.SQL(_COUNTS), schema)
 
     def totals(self) -> pl.DataFrame:
         """Return the boards of all time: game, player, score (text)."""
-        return self._coded(_TOTALS, pl.Schema({"game": pl.UInt32, "player": pl.UInt32, "score": pl.String}))
+        return self._coded(sql.SQL(_TOTALS), pl.Schema({"game": pl.UInt32, "player": pl.UInt32, "score": pl.String}))
 
     def days(self) -> pl.DataFrame:
         """Return the boards of days: game, period, player, score."""
-        return self._coded(_DAYS, _DATED)
+        found = self._coded(sql.SQL(_DAYS), _OF_DAYS)
+        return found.with_columns(DAILY.labels(pl.col("period")))
 
     def weeks(self) -> pl.DataFrame:
         """Return the boards of weeks, as the view shows them: game, period, player, score."""
-        return self._coded(_WEEKS, _DATED)
+        return self._coded(sql.SQL(_WEEKS).format(sql.Literal(f"{WEEKLY.name}:")), _DATED)
 
-    def _coded(self, statement: LiteralString, schema: pl.Schema) -> pl.DataFrame:
+    def _coded(self, statement: sql.SQL | sql.Composed, schema: pl.Schema) -> pl.DataFrame:
         coded = [place for place, kind in enumerate(schema.values()) if kind == pl.UInt32]
         frames = []
-        for page in self._pages(sql.SQL(statement)):
+        for page in self._pages(statement):
             columns: list[list[Any]] = [list(column) for column in zip(*page, strict=True)]
             for place in coded:
                 columns[place] = [self._names.code(name) for name in columns[place]]
@@ -133,3 +133,4 @@ class Stored:
 
 
 _DATED: Final = pl.Schema({"game": pl.UInt32, "period": pl.String, "player": pl.UInt32, "score": pl.String})
+_OF_DAYS: Final = pl.Schema({"game": pl.UInt32, "period": pl.Date, "player": pl.UInt32, "score": pl.String})

@@ -65,8 +65,8 @@ def _ranges(groups: list[Group], bounds: Bounds) -> dict[int, tuple[int, int]]:
     for partition, (first, end) in bounds.items():
         marks = [group.marks[partition] for group in groups if partition in group.marks]
         if marks:
-            start = max(first, min(mark.first for mark in marks))
-            ranges[partition] = (start, max(start, min(end, max(mark.next for mark in marks))))
+            start = max(first, min(mark.first_offset for mark in marks))
+            ranges[partition] = (start, max(start, min(end, max(mark.next_offset for mark in marks))))
     return ranges
 
 
@@ -88,7 +88,7 @@ def _lines(group: Group, bounds: Bounds) -> list[PartitionLine]:
             mark.admitted,
             mark.duplicates,
             mark.dead_lettered,
-            bounds.get(mark.partition, (0, 0))[1] - mark.next,
+            bounds.get(mark.partition, (0, 0))[1] - mark.next_offset,
         )
         for mark in group.marks.values()
     ]

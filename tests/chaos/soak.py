@@ -21,7 +21,6 @@ import psutil
 import psycopg
 import redis
 
-from pipeline.config import Settings
 from pipeline.local.stack import Stack
 from pipeline.operations.migrate import migrate
 from tests.chaos.children import Child, child
@@ -221,8 +220,7 @@ def main() -> None:
         with stack.supervised():
             stack.start()
             try:
-                found = {name.lower(): value for name, value in stack.environment().items()}
-                place = Place(stack, Settings(**found, kafka_group_id="event-soak"))  # type: ignore[arg-type]
+                place = Place(stack, stack.settings(kafka_group_id="event-soak"))
                 migrate(place.settings)
                 soak = Soak(place, logs, asked.seed)
                 soak.run(asked.minutes * 60)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.contract.event import board_key, stats_key
+from pipeline.contract.boards import board_key, stats_key
 from pipeline.sinks.level import Cache
 from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import Crash, die

@@ -131,8 +131,3 @@ def test_no_epoch_uses_a_pipeline() -> None:
     pipelines = re.compile(r"\.executemany\(|connection\.pipeline\(")
     users = [p.name for p in sources("pipeline/sinks") if pipelines.search(p.read_text())]
     assert users == []
-
-
-def test_key_names_stand_in_one_place() -> None:
-    spelled = [p.name for p in sources("pipeline") if re.search(r"f?\"(player_stats|leaderboard):\{", p.read_text())]
-    assert spelled == ["event.py"]

@@ -2,25 +2,38 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
-import orjson
+import msgspec
 
 from pipeline.api.access.keyring import Caller
-from pipeline.api.boards.reads import Entry
 from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import JSON, Refusal, encode
-from pipeline.contract.event import ID_PATTERN
+from pipeline.api.schemas import Board, Place
+from pipeline.contract.boards import ALLTIME, PERIODS
+from pipeline.contract.event import ID_RULE, is_identifier
 from pipeline.errors import UnavailableError
 
-MAX_LIMIT: Final = 1000
-MAX_OFFSET: Final = 10_000_000
-MAX_AROUND: Final = 100
-_identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A parameter that is a whole number: its value where it is missing, and between which it lies."""
+
+    name: str
+    missing: int
+    least: int
+    most: int
+    description: str
+
+
+LIMIT: Final = Whole("limit", 10, 1, 1000, "How many places")
+OFFSET: Final = Whole("offset", 0, 0, 10_000_000, "How many places to pass over")
+AROUND: Final = Whole("around", 5, 0, 100, "How many neighbours on either side")
 _day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 
 
@@ -34,34 +47,28 @@ async def get_statistics(context: Context, connection: Connection, head: Head, _
         raise _away(error) from None
     if found is None:
         raise Refusal(404, "player_id: no event of this player has been counted yet")
-    content = {
-        "player_id": player_id,
-        "total_events": found.total_events,
-        "events": found.events,
-        "last_event": found.last_event,
-    }
-    connection.reply(*_tagged(head, content, source))
+    connection.reply(*_tagged(head, found, source))
 
 
 async def get_board(context: Context, connection: Connection, head: Head, caller: Caller) -> None:
     """Answer GET /api/v1/leaderboards/{game_id}."""
     game_id = _game(head, caller)
-    asked = _parameters(head, "period", "date", "limit", "offset")
-    limit = _integer(asked, "limit", 10, 1, MAX_LIMIT)
-    offset = _integer(asked, "offset", 0, 0, MAX_OFFSET)
+    asked = _parameters(head, "period", "date", LIMIT.name, OFFSET.name)
+    limit = _integer(asked, LIMIT)
+    offset = _integer(asked, OFFSET)
     period = _period(asked)
     try:
         page, source = await context.boards.page(game_id, period, offset, limit)
     except UnavailableError as error:
         raise _away(error) from None
     total = page.total if page is not None else 0
-    content = {
-        "game_id": game_id,
-        "period": period,
-        "total": total,
-        "entries": [_entry(entry) for entry in page.entries] if page is not None else [],
-        "next_offset": offset + limit if offset + limit < total else None,
-    }
+    content = Board(
+        game_id=game_id,
+        period=period,
+        total=total,
+        entries=page.entries if page is not None else [],
+        next_offset=offset + limit if offset + limit < total else None,
+    )
     connection.reply(*_tagged(head, content, source))
 
 
@@ -69,8 +76,8 @@ async def get_place(context: Context, connection: Connection, head: Head, caller
     """Answer GET /api/v1/leaderboards/{game_id}/players/{player_id}."""
     game_id = _game(head, caller)
     player_id = _segment(head, 5, "player_id")
-    asked = _parameters(head, "period", "date", "around")
-    around = _integer(asked, "around", 5, 0, MAX_AROUND)
+    asked = _parameters(head, "period", "date", AROUND.name)
+    around = _integer(asked, AROUND)
     period = _period(asked)
     try:
         page, source = await context.boards.around(game_id, period, player_id, around)
@@ -79,20 +86,16 @@ async def get_place(context: Context, connection: Connection, head: Head, caller
     place = next((entry for entry in page.entries if entry.player_id == player_id), None) if page is not None else None
     if page is None or place is None:
         raise Refusal(404, "player_id: this player is not on this board")
-    content = {
-        "game_id": game_id,
-        "period": period,
-        "player_id": player_id,
-        "rank": place.rank,
-        "score": place.score,
-        "total": page.total,
-        "neighbours": [_entry(entry) for entry in page.entries],
-    }
+    content = Place(
+        game_id=game_id,
+        period=period,
+        player_id=player_id,
+        rank=place.rank,
+        score=place.score,
+        total=page.total,
+        neighbours=page.entries,
+    )
     connection.reply(*_tagged(head, content, source))
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    return {"rank": entry.rank, "player_id": entry.player_id, "score": entry.score}
 
 
 def _game(head: Head, caller: Caller) -> str:
@@ -107,8 +110,8 @@ def _segment(head: Head, index: int, name: str) -> str:
         value = head.segments()[index]
     except UnicodeDecodeError:
         raise Refusal(400, f"{name}: must be UTF-8") from None
-    if not _identifier.match(value):
-        raise Refusal(400, f"{name}: must be 1-255 characters, no control characters")
+    if not is_identifier(value):
+        raise Refusal(400, f"{name}: must be {ID_RULE}")
     return value
 
 
@@ -128,28 +131,24 @@ def _parameters(head: Head, *known: str) -> dict[str, str]:
     return found
 
 
-def _integer(asked: Mapping[str, str], name: str, missing: int, least: int, most: int) -> int:
-    text = asked.get(name)
+def _integer(asked: Mapping[str, str], one: Whole) -> int:
+    text = asked.get(one.name)
     if text is None:
-        return missing
-    if not text.isascii() or not text.isdigit() or len(text) > len(str(most)) or not least <= int(text) <= most:
-        raise Refusal(400, f"{name}: must be a whole number from {least} to {most}")
+        return one.missing
+    readable = text.isascii() and text.isdigit() and len(text) <= len(str(one.most))
+    if not readable or not one.least <= int(text) <= one.most:
+        raise Refusal(400, f"{one.name}: must be a whole number from {one.least} to {one.most}")
     return int(text)
 
 
 def _period(asked: Mapping[str, str]) -> str:
     """Return the board's name: the period with the day, or the ISO week that the day is in."""
-    period = asked.get("period", "alltime")
-    if period not in {"alltime", "daily", "weekly"}:
-        raise Refusal(400, "period: must be alltime, daily or weekly")
+    period = PERIODS.get(asked.get("period", ALLTIME.name))
+    if period is None:
+        *others, last = PERIODS
+        raise Refusal(400, f"period: must be {', '.join(others)} or {last}")
     text = asked.get("date")
-    day = _date(text) if text is not None else datetime.now(UTC).date()
-    if period == "alltime":
-        return period
-    if period == "daily":
-        return f"daily:{day.isoformat()}"
-    year, week, _ = day.isocalendar()
-    return f"weekly:{year:04d}-W{week:02d}"
+    return period.label(_date(text) if text is not None else datetime.now(UTC).date())
 
 
 def _date(text: str) -> date:
@@ -165,9 +164,9 @@ def _away(error: UnavailableError) -> Refusal:
     return Refusal(503, f"neither Redis nor PostgreSQL answers: {error}", [("Retry-After", "2")])
 
 
-def _tagged(head: Head, content: dict[str, Any], source: str) -> tuple[int, bytes]:
+def _tagged(head: Head, content: msgspec.Struct, source: str) -> tuple[int, bytes]:
     """Answer with an ETag, and 304 to a client that already has this."""
-    body = orjson.dumps(content) + b"\n"
+    body = msgspec.json.encode(content) + b"\n"  # orjson refuses a sum beyond 2^64
     tag = f'"{blake2b(body, digest_size=12).hexdigest()}"'
     headers = [("ETag", tag), ("Cache-Control", "private, max-age=1"), ("X-Source", source)]
     if head.headers.get(b"if-none-match", b"").decode("latin-1").strip() == tag:

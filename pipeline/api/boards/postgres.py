@@ -3,8 +3,9 @@
 from datetime import UTC
 from typing import Any, Final
 
-from pipeline.api.boards.reads import Entry, Page, Statistics
+from pipeline.api.boards.reads import Page
 from pipeline.api.database import Database
+from pipeline.api.schemas import Entry, Statistics
 from pipeline.contract.event import format_timestamp
 
 _STATISTICS: Final = """
@@ -30,7 +31,8 @@ class PostgresBoards:
         if not rows:
             return None
         total, events, last = rows[0]
-        return Statistics(total, dict(sorted(events.items())), format_timestamp(last.astimezone(UTC)) if last else None)
+        moment = format_timestamp(last.astimezone(UTC)) if last else None
+        return Statistics(player_id, total, dict(sorted(events.items())), moment)
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""

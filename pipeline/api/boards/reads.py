@@ -6,28 +6,11 @@ from typing import Protocol, TypeVar
 
 import structlog
 
+from pipeline.api.schemas import Entry, Statistics
 from pipeline.errors import UnavailableError
 
 _Found = TypeVar("_Found")
 _log = structlog.get_logger("reads")
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """A player's counters; `last_event` is an RFC 3339 time in UTC."""
-
-    total_events: int
-    events: dict[str, int]
-    last_event: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One place on a board; rank 1 is the best."""
-
-    rank: int
-    player_id: str
-    score: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from pipeline.api.boards.reads import Entry, Page, Statistics
+from pipeline.api.boards.reads import Page
+from pipeline.api.schemas import Entry, Statistics
 from pipeline.api.valkey import ReplyError, Script, Valkey
-from pipeline.contract.event import board_key, stats_key
+from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, counts_in, stats_key
 from pipeline.errors import UnavailableError
 
 # One call, so that a page is of one moment: the places move while they are read.
@@ -35,12 +36,10 @@ class RedisBoards:
         except ReplyError as error:
             raise UnavailableError(f"Valkey: {error}") from error
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        if "total_events" not in fields:
+        if TOTAL_EVENTS not in fields:
             return None
-        events = {
-            name.removeprefix("event_"): int(count) for name, count in fields.items() if name.startswith("event_")
-        }
-        return Statistics(int(fields["total_events"]), dict(sorted(events.items())), fields.get("last_event"))
+        events = dict(sorted(counts_in(fields).items()))
+        return Statistics(player_id, int(fields[TOTAL_EVENTS]), events, fields.get(LAST_EVENT))
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""

@@ -6,7 +6,6 @@ input. What it doubts is narrow, so that no ordinary event is slow, whatever its
 clock: orjson vouches for the whole as JSON, msgspec for the fields' types and the cut of `data`.
 """
 
-import re
 import uuid
 from typing import Annotated, Any, Final
 
@@ -16,19 +15,19 @@ import orjson
 from pipeline.api.events.stamps import Tick
 from pipeline.contract.event import (
     EARLIEST,
-    EVENT_TYPE_PATTERN,
-    ID_PATTERN,
     MAX_EVENT_BYTES,
     MAX_ID_CHARACTERS,
     MAX_NESTING,
     MAX_OPEN,
     MAX_SCORE,
-    UUID_PATTERN,
     Event,
     Origin,
     ScoreRule,
     Scoring,
     format_timestamp,
+    is_event_type,
+    is_identifier,
+    is_uuid,
     may_be_too_fine,
     parse_edge,
     parse_timestamp,
@@ -45,9 +44,6 @@ _REST: Final = ("", "", "00000Z", "0000Z", "000Z", "00Z", "0Z", "Z", "Z", "Z", "
 """What makes a fraction six digits and Z, by its length with the point: one to nine digits, of which six are kept."""
 _WRITTEN_LEVELS: Final = 254
 """orjson writes objects and arrays nested so deep, and refuses deeper ones."""
-_event_type = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z"))
-_uuid = re.compile(UUID_PATTERN.replace("$", r"\Z"))
-_identifier = re.compile(ID_PATTERN.replace("$", r"\Z"))
 
 _Given = Annotated[str, msgspec.Meta(min_length=1)]
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
@@ -134,7 +130,7 @@ class Judge:
             return None
         event_id, player_id, game_id = plain.event_id, plain.player_id, plain.game_id
         timestamp = self._normal(plain.timestamp, tick) if plain.timestamp else None if event_id else tick.text
-        if timestamp is None or (event_id and not _uuid.match(event_id)):
+        if timestamp is None or (event_id and not is_uuid(event_id)):
             return None
         # What is printable holds no control character; some of what is not (a zero width joiner) is none either.
         if not ((player_id.isprintable() and game_id.isprintable()) or _are_identifiers(player_id, game_id)):
@@ -152,7 +148,7 @@ class Judge:
         return Admitted(player_id.encode(), value, headers, event_id, timestamp, game_id)
 
     def _learn_type(self, event_type: str) -> _Kind | None:
-        if not _event_type.match(event_type):
+        if not is_event_type(event_type):
             return None
         if len(self._types) >= _REMEMBERED:
             self._types.clear()
@@ -160,7 +156,7 @@ class Judge:
         return self._types.setdefault(event_type, kind)
 
     def _normal(self, text: str, tick: Tick) -> str | None:
-        """Write a time in the 27 characters of format_timestamp, cut to microseconds."""
+        """Write a time as format_timestamp does, cut to microseconds."""
         if text[-1] in "Zz":
             given, fraction = text[:19], text[19:-1]
         else:
@@ -211,7 +207,7 @@ class Judge:
 
 
 def _are_identifiers(*texts: str) -> bool:
-    return all(map(_identifier.match, texts))
+    return all(map(is_identifier, texts))
 
 
 def _escape(text: str) -> str:

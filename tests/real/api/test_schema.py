@@ -1,16 +1,24 @@
-"""schemathesis, against the OpenAPI document that the edge serves."""
+"""The OpenAPI document that the edge serves: schemathesis against it, and the replies by the types it is made of."""
 
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
+import msgspec
 import pytest
 
-from tests.edges import running_edge
+from pipeline.api import schemas
+from pipeline.contract.boards import ALLTIME, board_key, stats_fields, stats_key
+from tests.edges import EVENT, Reply, running_edge
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
+T = TypeVar("T", bound=msgspec.Struct)
 BATCH_JUDGES_EACH = """
 [[operations]]
 include-name = "POST /api/v1/events/batch"
@@ -41,3 +49,54 @@ def test_schemathesis_finds_nothing(place: Place, tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 0, done.stdout[-16000:]
         assert edge.get("/health/ready").status == 200
+
+
+def read_as(reply: Reply, kind: type[T]) -> T:
+    """Read a reply as its type, which must lose nothing of it."""
+    found = msgspec.json.decode(reply.body, type=kind)
+    assert msgspec.to_builtins(found) == reply.json()
+    return found
+
+
+def test_replies_are_what_their_types_say(place: Place) -> None:
+    """Those of a POST are made as bytes, and refusals as dictionaries: nothing else holds them to the types."""
+    with place.redis() as client:
+        client.zadd(board_key("g", ALLTIME.name), {"p": 1, "q": 2})
+        client.hset(stats_key("p"), mapping=stats_fields(1, {"login": 1}, datetime.now(UTC)))
+    with running_edge(place) as edge:
+        assert read_as(edge.send(EVENT), schemas.Accepted)
+        assert read_as(edge.post("/api/v1/events/batch", [EVENT, {}]), schemas.BatchResult)
+        assert read_as(edge.post("/api/v1/events/batch", [{}]), schemas.BatchResult)
+        assert read_as(edge.send({}), schemas.Error)
+        assert read_as(edge.get("/api/v1/players/nobody/stats"), schemas.Error)
+        assert read_as(edge.get("/api/v1/players/p/stats"), schemas.Statistics)
+        assert read_as(edge.get("/api/v1/leaderboards/g"), schemas.Board)
+        assert read_as(edge.get("/api/v1/leaderboards/nothing"), schemas.Board)
+        assert read_as(edge.get("/api/v1/leaderboards/g/players/p"), schemas.Place)
+        for path in ("/health/live", "/health/ready"):
+            assert read_as(edge.get(path), schemas.Status)
+        place.stack.kafka.pause()
+        try:
+            with ThreadPoolExecutor(2) as pool:
+                posts = pool.submit(edge.send, EVENT), pool.submit(edge.post, "/api/v1/events/batch", [EVENT, {}])
+            lost = read_as(posts[0].result(), schemas.Error)
+            assert lost.event_id
+            batch = read_as(posts[1].result(), schemas.BatchResult)
+            assert batch.unconfirmed
+            eventually(lambda: edge.get("/health/ready").status == 503)
+            assert read_as(edge.get("/health/ready"), schemas.Status)
+        finally:
+            place.stack.kafka.resume()
+
+
+@pytest.mark.parametrize("score", [2**63, 2**64, -(2**70)])
+def test_a_sum_that_no_64_bits_hold_can_be_read(place: Place, score: int) -> None:
+    with place.redis() as client, place.pg() as connection:
+        client.zadd(board_key("redis", ALLTIME.name), {"p": score})
+        connection.execute("INSERT INTO leaderboard_settled VALUES ('postgresql', 'p', %s, now())", (score,))
+    with running_edge(place) as edge:
+        for store in ("redis", "postgresql"):
+            page = edge.get(f"/api/v1/leaderboards/{store}")
+            assert (page.status, page.headers["X-Source"]) == (200, store)
+            assert page.json()["entries"] == [{"rank": 1, "player_id": "p", "score": score}]
+            assert edge.get(f"/api/v1/leaderboards/{store}/players/p").json()["score"] == score

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.contract.boards import Expiry
 from pipeline.epoch.aggregate import (
     MAX_OPERATIONS,
     Deltas,
-    Expiry,
     aggregate,
     chunk,
     per_day,

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.contract import event
+from pipeline.contract.boards import Expiry
 from pipeline.contract.event import RECORD_TIMES, Event, Origin, load_scoring, parse_record, record_id, record_time
 from pipeline.contract.offsets import Span
 from pipeline.engine.lag import ages
 from pipeline.epoch import decode as decoding
-from pipeline.epoch.aggregate import Expiry
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
 from pipeline.epoch.decode import Decoder
 from pipeline.epoch.epoch import Plan, prepare, rehearsed

@@ -1,14 +1,16 @@
-"""Which of the client's errors stop a consumer, and which it waits out."""
+"""Which of the client's errors stop a consumer or the edge, and which they wait out; where and as whom both ask."""
 
 import pytest
 from confluent_kafka import KafkaError
+from confluent_kafka.admin import PartitionMetadata, TopicMetadata
+from pydantic import SecretStr
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
-from pipeline.kafka.client import translate
+from pipeline.kafka.client import client_config, translate
+from pipeline.kafka.producer import fault_of, producer_config
 
-
-@pytest.mark.parametrize(
+CODES = pytest.mark.parametrize(
     ("code", "kind"),
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigurationError),
@@ -20,5 +22,45 @@ from pipeline.kafka.client import translate
         (KafkaError._TRANSPORT, UnavailableError),  # noqa: SLF001
     ],
 )
+
+
+@CODES
 def test_only_what_the_broker_itself_refuses_is_a_wrong_setting(code: int, kind: type[PipelineError]) -> None:
     assert type(translate(KafkaError(code), Settings())) is kind
+
+
+@CODES
+def test_the_edge_judges_a_topic_as_the_consumer_does(code: int, kind: type[PipelineError]) -> None:
+    """It took the client's own "unknown topic" for a refusal: a start beside a broker that came back gave up."""
+    assert type(fault_of(described(error=KafkaError(code)), Settings())) is kind
+
+
+def test_a_topic_takes_events_where_every_partition_has_a_leader() -> None:
+    assert fault_of(described(1, 0), Settings()) is None
+    away = fault_of(described(1, -1, -1), Settings())
+    assert (type(away), "[1, 2]" in str(away)) == (UnavailableError, True)
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
+def test_the_producer_asks_where_and_as_whom_every_client_does(protocol: str) -> None:
+    settings = Settings(
+        kafka_bootstrap_servers="elsewhere:1",
+        kafka_security_protocol=protocol,  # type: ignore[arg-type] # one of those it may be
+        kafka_sasl_mechanism="PLAIN",
+        kafka_username="someone",
+        kafka_password=SecretStr("secret"),
+        kafka_ssl_ca_location="/ca.pem",
+    )
+    shared, own = client_config(settings), producer_config(settings, 1 << 20)
+    assert {name: own[name] for name in shared} == shared | {"reconnect.backoff.max.ms": 1_000}
+    assert ("sasl.password" in shared) == protocol.startswith("SASL")
+
+
+def described(*leaders: int, error: KafkaError | None = None) -> TopicMetadata:
+    """What the client says of a topic."""
+    topic = TopicMetadata()
+    topic.topic, topic.error = "t", error
+    for number, leader in enumerate(leaders):
+        topic.partitions[number] = PartitionMetadata()
+        topic.partitions[number].leader = leader
+    return topic

@@ -1,0 +1,178 @@
+"""Statistics and boards outside the pipeline: the periods of boards, and the names of keys and fields in Redis.
+
+Who writes, reads, fills or checks them asks here: Python by functions of a day, polars by the same as expressions, SQL
+by what it is composed of. Two places cannot ask, and tests hold them to this one: `sinks/apply.lua`, and the view
+`leaderboards` in migrations/. polars is not imported: the edge does without it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Final, LiteralString
+
+from pipeline.contract.event import format_timestamp
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SECONDS_A_DAY: Final = 86_400
+_UNIX: Final = date(1970, 1, 1)
+_MONDAY: Final = 1  # as ISO 8601, polars and PostgreSQL's isodow count
+
+# -- periods -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """What a board is of: all time, or each day, or each ISO week (Monday to Sunday), in UTC.
+
+    days: its length; 0 for all time, which has no days and never ends.
+    stamp: the name of one by any of its days, in strftime's letters as polars reads them.
+    sql_first_day: its first day, from a column `day`.
+    """
+
+    name: str
+    days: int
+    stamp: str
+    sql_first_day: LiteralString
+
+    @property
+    def dated(self) -> bool:
+        """Whether it ends, and its boards with it."""
+        return self.days > 0
+
+    def first_day(self, day: date) -> date:
+        """Return the first day of the period that a day is in; of all time, date.min."""
+        if not self.dated:
+            return date.min
+        return day - timedelta(days=day.isoweekday() - _MONDAY) if self.days > 1 else day
+
+    def label(self, day: date) -> str:
+        """Name the period that a day is in, as boards' keys end: `alltime`, `daily:2026-01-15`, `weekly:2026-W03`.
+
+        Not by `stamp`: Python's strftime writes years before 1000 with fewer digits.
+        """
+        if not self.dated:
+            return self.name
+        year, week, _ = day.isocalendar()
+        return f"{self.name}:{year:04}-W{week:02}" if self.days > 1 else f"{self.name}:{day.isoformat()}"
+
+    def stamps(self, day: "pl.Expr") -> "pl.Expr":
+        """Write what follows the name in the labels of days (Date)."""
+        return day.dt.strftime(self.stamp)
+
+    def labels(self, day: "pl.Expr") -> "pl.Expr":
+        """Write the labels of days (Date)."""
+        return day.dt.strftime(f"{self.name}:{self.stamp}")
+
+    def gone_on(self, day: date, keep: int) -> date:
+        """Return the day on which the board that a day is in leaves Redis, `keep` days after its period."""
+        return self.first_day(day) + timedelta(days=self.days + keep)
+
+    def expires_at(self, day: date, keep: int) -> int:
+        """Return when the board that a day is in leaves Redis, in Unix seconds."""
+        return (self.gone_on(day, keep) - _UNIX).days * _SECONDS_A_DAY
+
+    def expire_at(self, day: "pl.Expr", keep: int) -> "pl.Expr":
+        """Return `expires_at` of days (Date)."""
+        number = day.to_physical().cast(int)  # days since 1970
+        first = number - day.dt.weekday().cast(int) + _MONDAY if self.days > 1 else number
+        return (first + self.days + keep) * _SECONDS_A_DAY
+
+    def lives(self, day: date, keep: int, now: datetime) -> bool:
+        """Whether the board that a day is in should be in Redis at a time (UTC)."""
+        return not self.dated or now.astimezone(UTC).date() < self.gone_on(day, keep)
+
+    def days_back(self, keep: int) -> int:
+        """Return how many days before today the oldest day may lie whose board is still in Redis."""
+        return self.days + keep - 1
+
+
+ALLTIME: Final = Period("alltime", 0, "", "NULL::date")
+DAILY: Final = Period("daily", 1, "%Y-%m-%d", "day")
+WEEKLY: Final = Period("weekly", 7, "%G-W%V", "date_trunc('week', day)::date")
+PERIODS: Final = {one.name: one for one in (ALLTIME, DAILY, WEEKLY)}
+"""Each score counts once in each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """How many days a daily and a weekly board stay in Redis after their period; PostgreSQL keeps them."""
+
+    daily_days: int
+    weekly_days: int
+
+    def of(self, period: Period) -> int:
+        """Return the days of one period's boards; 0 for those that do not expire."""
+        return {DAILY: self.daily_days, WEEKLY: self.weekly_days}.get(period, 0)
+
+
+# -- keys ----------------------------------------------------------------------------------------------------------
+
+_STATS: Final = "player_stats:"
+_BOARDS: Final = "leaderboard:"
+STATS_KEYS: Final = f"{_STATS}*"
+BOARD_KEYS: Final = f"{_BOARDS}*"
+
+
+def stats_key(player_id: str) -> str:
+    """Name the hash of a player's statistics."""
+    return _STATS + player_id
+
+
+def stats_player(key: str) -> str | None:
+    """Return the player whose hash a key names, or None where it names none."""
+    return key.removeprefix(_STATS) if key.startswith(_STATS) else None
+
+
+def board_key(game_id: str, label: str) -> str:
+    """Name the sorted set of a board; `label` is that of its period."""
+    return f"{_BOARDS}{game_id}:{label}"
+
+
+def read_board_key(key: str) -> tuple[str, Period, date]:
+    """Read a board's key as game, period and first day (of all time: date.min). Raises ValueError where it is none."""
+    name = key.removeprefix(_BOARDS)
+    game, period, day = name.removesuffix(f":{ALLTIME.name}"), ALLTIME, date.min
+    if game == name:
+        game, kind, stamp = name.rsplit(":", 2)
+        if kind == WEEKLY.name:
+            period, day = WEEKLY, date.fromisocalendar(int(stamp[:4]), int(stamp[6:8]), _MONDAY)
+        else:
+            period, day = DAILY, date.fromisoformat(stamp)
+    if board_key(game, period.label(day)) != key:  # such as `daily:20260115`, which fromisoformat reads too
+        raise ValueError(key)
+    return game, period, day
+
+
+def watermark_key(group_id: str) -> str:
+    """Name the hash of a group's watermarks, beside the counters so that they are saved and lost together."""
+    return f"pipeline:watermarks:{group_id}"
+
+
+def refused_key(group_id: str) -> str:
+    """Name the set of keys that refused an increment of a group's, and were not refilled since."""
+    return f"{watermark_key(group_id)}:refused"
+
+
+# -- the hash of a player's statistics -------------------------------------------------------------------------------
+
+TOTAL_EVENTS: Final = "total_events"
+LAST_EVENT: Final = "last_event"
+_COUNT: Final = "event_"
+
+
+def count_field(event_type: str) -> str:
+    """Name the field that counts a player's events of one type."""
+    return _COUNT + event_type
+
+
+def stats_fields(total: int, counts: Mapping[str, int], last: datetime) -> dict[str, str]:
+    """Write a player's statistics as the hash: events in all and by type, and the last one's time (UTC)."""
+    fields = {count_field(event_type): str(count) for event_type, count in counts.items()}
+    return fields | {TOTAL_EVENTS: str(total), LAST_EVENT: format_timestamp(last)}
+
+
+def counts_in(fields: Mapping[str, str]) -> dict[str, int]:
+    """Read the counts by type from the hash."""
+    return {name.removeprefix(_COUNT): int(count) for name, count in fields.items() if name.startswith(_COUNT)}
