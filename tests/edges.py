@@ -161,3 +161,8 @@ def keys(place: Place, *arguments: str, code: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     return done.stdout
+
+
+def make_key(place: Place, name: str, *options: str) -> str:
+    """Make an API key, and return its secret."""
+    return str(json.loads(keys(place, "create", name, *options, "--json"))["key"])

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, Message
 
 from pipeline.api.access.keyring import Caller
 from pipeline.api.access.limits import Account
+from pipeline.api.access.rights import game_fault
 from pipeline.api.context import Context
 from pipeline.api.events.judge import Admitted
 from pipeline.api.http.bodies import JSON_TYPES, LINE_TYPES, plain
@@ -75,7 +76,7 @@ def _publish(
     context.require_kafka()
     outcome = _Outcome(context, connection, account)
     tick = context.stamps.now()
-    admit, games = context.judge.admit, caller.games
+    admit, limited = context.judge.admit, caller.games is not None
     size = 0
     for index, raw in enumerate(raws):
         try:
@@ -83,8 +84,8 @@ def _publish(
         except EventError as error:
             outcome.reject(index, str(error))
             continue
-        if games is not None and admitted.game_id not in games:
-            outcome.reject(index, f"game_id: the key {caller.name} may not touch this game")
+        if limited and (fault := game_fault(caller, admitted.game_id)):
+            outcome.reject(index, fault)
             continue
         outcome.events.append(admitted)
         size += len(admitted.value)

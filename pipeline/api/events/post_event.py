@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, Message
 
 from pipeline.api.access.keyring import Caller
 from pipeline.api.access.limits import Account
+from pipeline.api.access.rights import check_game
 from pipeline.api.context import Context
 from pipeline.api.events.judge import Admitted
 from pipeline.api.http.bodies import JSON_TYPES, plain
@@ -63,8 +64,8 @@ def _publish(context: Context, connection: Connection, raw: bytes, caller: Calle
         admitted = context.judge.admit(raw, context.stamps.now())
     except EventError as error:
         raise Refusal(400, str(error)) from None
-    if caller.games is not None and admitted.game_id not in caller.games:
-        raise Refusal(403, f"game_id: the key {caller.name} may not touch this game")
+    if caller.games is not None:
+        check_game(caller, admitted.game_id)
     context.require_kafka()
     size = len(admitted.value)
     context.pressure.enter(size)
