@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -19,6 +19,9 @@ from redis.retry import Retry
 from pipeline.config import Settings
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, UnavailableError
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
 
 FUNCTION: Final = "gamemetrics_apply"
 _LIBRARY: Final = Path(__file__).with_name("apply.lua")
@@ -137,16 +140,24 @@ class RedisSink:
 
         Raises UnavailableError where another refill began since the token was given: its counters are not these.
         """
-        if not offsets:
-            return
-        fields = [self._field(partition) for partition in offsets]
+        if offsets:
+            with self.while_held(offsets, token) as pipe:
+                pipe.hset(self._key, mapping={self._field(p): f"{offset}:0" for p, offset in offsets.items()})
+                pipe.execute()
+
+    @contextmanager
+    def while_held(self, partitions: Iterable[int], token: bytes) -> "Iterator[Pipeline]":
+        """Open a transaction that runs only while the token of `forget` stands for all these partitions.
+
+        Raises UnavailableError where another refill began since.
+        """
+        fields = [self._field(partition) for partition in partitions]
         with translated(), self._client.pipeline(transaction=True) as pipe:
             pipe.watch(self._key)  # type: ignore[no-untyped-call]
-            if set(pipe.hmget(self._key, fields)) != {token}:
+            if fields and set(pipe.hmget(self._key, fields)) != {token}:
                 raise UnavailableError("Redis: the counters are being refilled by another consumer")
             pipe.multi()
-            pipe.hset(self._key, mapping={self._field(p): f"{offset}:0" for p, offset in offsets.items()})
-            pipe.execute()
+            yield pipe
 
     def refused(self) -> frozenset[str]:
         """Return the keys that refused an increment and were not refilled since."""

@@ -1,9 +1,17 @@
 """Filling Redis from PostgreSQL: every key of a role's projections, or one.
 
-Absolute values, read from one snapshot, under names that were cleared first. Callers hold off the consumers.
+Absolute values, read from one snapshot, under names that were cleared first. Callers hold off the consumers, and not
+the readers: what these find must be whole. A player's statistics are one command. A board is many, so it is filled
+under another name, which nobody reads, and renamed once its last row is there; until then readers find none, and the
+edge answers from PostgreSQL. What a refill that died left under such names goes with the next one, which must come.
+
+What readers see is written in transactions that the caller guards: a process that froze in the middle, and wakes when
+another has refilled everything, must not put its own older rows there.
 """
 
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -18,8 +26,14 @@ from pipeline.sinks.redis import translated as redis_translated
 
 if TYPE_CHECKING:
     import redis
+    from redis.client import Pipeline
+
+Guard = Callable[[], AbstractContextManager["Pipeline"]]
+"""Opens a transaction of Redis' that runs only while the caller may still refill, or raises UnavailableError."""
 
 _PAGE: Final = 2_000
+_FILLING: Final = "pipeline:filling:"
+"""What stands before a board's key while it is filled, with an id of the refill."""
 
 _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
 _ALLTIME: Final = "SELECT game_id, NULL::date, player_id, score FROM leaderboard_alltime"
@@ -50,7 +64,7 @@ def _boards(plan: Plan) -> tuple[tuple[_Board, str], ...]:
     )
 
 
-def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan) -> int:
+def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, guard: Guard) -> int:
     """Clear and fill all keys of the plan's projections; returns how many rows were written.
 
     Raises psycopg.Error, and UnavailableError where Redis is away.
@@ -60,20 +74,29 @@ def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan) ->
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if "stats" in plan.role.projections:
             _clear(client, "player_stats:*")
-            written += _fill_stats(connection, client, _STATS, {})
+            written += _fill_stats(read_pages(connection, _STATS, {}), guard)
         if "leaderboard" in plan.role.projections:
             _clear(client, "leaderboard:*")
+            _clear(client, f"{_FILLING}*")
             for board, query in _boards(plan):
-                written += _fill_boards(client, board, _pages(connection, query, {"keep": board.keep}))
+                written += _fill_boards(client, board, read_pages(connection, query, {"keep": board.keep}), guard)
     return written
 
 
 def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan) -> None:
     """Clear and fill one key, named as `contract.event` names them."""
+
+    @contextmanager
+    def guard() -> "Iterator[Pipeline]":
+        connection.execute("SELECT")  # raises where the session, and its lock, ended while this process stood still
+        with redis_translated(), client.pipeline(transaction=True) as pipe:
+            yield pipe
+
     with redis_translated():
         client.unlink(key)
     if key.startswith(stats_key("")):
-        _fill_stats(connection, client, f"{_STATS} WHERE player_id = %(player)s", {"player": key[len(stats_key("")) :]})
+        wanted = {"player": key[len(stats_key("")) :]}
+        _fill_stats(read_pages(connection, f"{_STATS} WHERE player_id = %(player)s", wanted), guard)
         return
     game, period, start = split_board_key(key)
     board, query = next(one for one in _boards(plan) if one[0].period == period)
@@ -82,7 +105,7 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
         where = " AND game_id = %(game)s AND day >= %(start)s AND day < %(stop)s"
     head, group, tail = query.partition(" GROUP BY")
     filters = {"keep": board.keep, "game": game, "start": start, "stop": start + timedelta(days=board.days)}
-    _fill_boards(client, board, _pages(connection, f"{head}{where}{group}{tail}", filters))
+    _fill_boards(client, board, read_pages(connection, f"{head}{where}{group}{tail}", filters), guard)
 
 
 def split_board_key(key: str) -> tuple[str, str, date]:
@@ -103,23 +126,23 @@ def period_name(period: str, start: date) -> str:
     return f"{period}:{start:%Y-%m-%d}" if period == "daily" else f"{period}:{start:%G-W%V}"
 
 
-def _fill_stats(
-    connection: psycopg.Connection, client: "redis.Redis", query: str, filters: Mapping[str, object]
-) -> int:
+def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
     written = 0
-    for page in _pages(connection, query, filters):
-        pipe = client.pipeline(transaction=False)
-        for player_id, total, breakdown, last in page:
-            fields: dict[Any, Any] = {f"event_{kind}": count for kind, count in breakdown.items()}
-            fields |= {"total_events": total, "last_event": format_timestamp(last)}
-            pipe.hset(stats_key(player_id), mapping=fields)
-        with redis_translated():
+    for page in pages:
+        with guard() as pipe:
+            for player_id, total, breakdown, last in page:
+                fields: dict[Any, Any] = {f"event_{kind}": count for kind, count in breakdown.items()}
+                fields |= {"total_events": total, "last_event": format_timestamp(last)}
+                pipe.hset(stats_key(player_id), mapping=fields)
             pipe.execute()
         written += len(page)
     return written
 
 
-def _fill_boards(client: "redis.Redis", board: _Board, pages: Iterator[list[tuple[Any, ...]]]) -> int:
+def _fill_boards(client: "redis.Redis", board: _Board, pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
+    """Fill the boards of one period beside their names, and rename them when all of them are whole."""
+    beside = f"{_FILLING}{uuid.uuid4()}:"
+    filled: dict[str, date] = {}
     written = 0
     for page in pages:
         pipe = client.pipeline(transaction=False)
@@ -128,16 +151,24 @@ def _fill_boards(client: "redis.Redis", board: _Board, pages: Iterator[list[tupl
             scores.setdefault((game, start), {})[player] = str(score)
         for (game, start), members in scores.items():
             key = board_key(game, period_name(board.period, start))
-            pipe.zadd(key, members)
-            if board.days:
-                pipe.expireat(key, ((start - date(1970, 1, 1)).days + board.days + board.keep) * SECONDS_A_DAY)
+            pipe.zadd(beside + key, members)
+            filled[key] = start
         with redis_translated():
             pipe.execute()
         written += len(page)
+    names = list(filled)
+    for first in range(0, len(names), _PAGE):
+        with guard() as pipe:
+            for key in names[first : first + _PAGE]:
+                pipe.rename(beside + key, key)
+                if board.days:
+                    days = (filled[key] - date(1970, 1, 1)).days + board.days + board.keep
+                    pipe.expireat(key, days * SECONDS_A_DAY)
+            pipe.execute()
     return written
 
 
-def _pages(
+def read_pages(
     connection: psycopg.Connection, query: str, filters: Mapping[str, object]
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Stream a query's rows in pages through a server-side cursor: a refill must not hold millions of rows."""
