@@ -57,11 +57,12 @@ Headers = list[tuple[str, str | bytes | None]]
 
 
 class Record(msgspec.Struct, gc=False, frozen=True):
-    """One Kafka record, as bytes."""
+    """One Kafka record, as bytes. `milliseconds` since 1970 are its time: of the clock that judged what is in it."""
 
     key: bytes
     value: bytes
     headers: Headers
+    milliseconds: int
 
 
 class Ingest:
@@ -145,7 +146,7 @@ class Ingest:
         produce, topic = self._producer.produce, self._topic
         for record, settled in gathered:
             try:
-                produce(topic, record.value, record.key, -1, settled, None, 0, record.headers)
+                produce(topic, record.value, record.key, -1, settled, None, record.milliseconds, record.headers)
             except BufferError:
                 settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
 

@@ -6,6 +6,7 @@ from typing import Final, LiteralString
 
 import polars as pl
 import psycopg
+import structlog
 from psycopg import sql
 
 from pipeline import metrics
@@ -15,7 +16,7 @@ from pipeline.epoch.frame import CopyData, encode_copy
 from pipeline.epoch.narrowing import Fault, Unforeseen, attempt
 from pipeline.epoch.outbox import Call, calls_for
 from pipeline.epoch.rejected import Rejected
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UnavailableError
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import connect, copy_in, translated, unblocking
 from pipeline.sinks.faults import FaultReport
@@ -30,6 +31,13 @@ client reads them in every zone."""
 
 SETTLING_LOCK: Final = 0x736574746C
 """Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
+
+CLOCKS_APART: Final = timedelta(hours=1)
+"""How far PostgreSQL's clock may be from the consumer's for work that goes by it."""
+
+_A_DAY: Final = timedelta(days=1)
+
+log = structlog.get_logger()
 
 
 class RewindError(PipelineError):
@@ -62,6 +70,7 @@ class PostgresSink:
         self._report = FaultReport()
         self._open: psycopg.Connection | None = None
         self._admission = Admission(role)
+        self._apart = ""
 
     def close(self) -> None:
         """Close the connection; a transaction that was under way is rolled back by the server."""
@@ -74,33 +83,57 @@ class PostgresSink:
     def maintain(self) -> None:
         """Make the day partitions that are due, drop those that retention lets go, and read which days are covered.
 
-        Also settles the days of the boards that have passed, once a day.
+        Also settles the days of the boards that have passed, once a day. All but the reading goes by PostgreSQL's
+        clock, and is left undone while that and this process's differ: a clock that leapt would let days go that are
+        wanted, or make partitions of years. Raises UnavailableError where today's is then missing.
         """
+        ledger = sql.Literal(self._role.ledger)
         with translated():
             connection = self._connection()
-            ahead = (self._settings.partition_days_ahead,)
-            ledger = sql.Literal(self._role.ledger)
-            connection.execute(sql.SQL("SELECT make_day_partitions({}, %s)").format(ledger), ahead)
+            apart = self._by_the_clock(connection, "make_day_partitions", ledger, self._settings.partition_days_ahead)
             if keep := self._settings.events_keep_days:
-                connection.execute(sql.SQL("SELECT drop_day_partitions({}, %s)").format(ledger), (keep,))
+                apart = self._by_the_clock(connection, "drop_day_partitions", ledger, keep) or apart
             if "leaderboard" in self._role.projections:
-                connection.execute("SELECT settle_boards(%s)", (SETTLING_LOCK,))
+                apart = self._by_the_clock(connection, "settle_boards", SETTLING_LOCK) or apart
             row = connection.execute(
                 sql.SQL("SELECT min(lower_bound), max(upper_bound) FROM day_partitions WHERE parent = {}::regclass")
                 .format(ledger)
             ).fetchone()  # fmt: skip
-        if row is not None and row[1] is not None:
-            self._admission.cover(row[0], row[1])
-            left = row[1] - datetime.now(UTC)
-            metrics.partition_days.labels(self._role.ledger).set(left / timedelta(days=1))
+        if apart and not self._apart:
+            log.error("days are neither made nor dropped nor settled", reason=apart)
+        self._apart = apart
+        end = row[1] if row is not None else None
+        if apart and (end is None or end < datetime.now(UTC) + _A_DAY):
+            raise UnavailableError(f"{apart}, and no partition holds today's events")
+        if row is not None and end is not None:
+            self._admission.cover(row[0], end)
+            metrics.partition_days.labels(self._role.ledger).set((end - datetime.now(UTC)) / _A_DAY)
+
+    def _by_the_clock(self, connection: psycopg.Connection, function: str, *arguments: sql.Literal | int) -> str:
+        """Call a function that goes by PostgreSQL's clock where that agrees with ours; return why it was not called.
+
+        In one transaction, whose time is that of all its statements: the clock that was compared is the one used.
+        """
+        with connection.transaction():
+            row = connection.execute("SELECT now()").fetchone()
+            ahead = row[0] - datetime.now(UTC) if row is not None else timedelta()
+            if abs(ahead) > CLOCKS_APART:
+                which = "ahead of" if ahead > timedelta() else "behind"
+                return f"PostgreSQL's clock is {abs(ahead)} {which} the consumer's; they may differ by {CLOCKS_APART}"
+            given = sql.SQL(", ").join([sql.SQL("{}").format(one) for one in arguments])
+            connection.execute(sql.SQL("SELECT {}({})").format(sql.Identifier(function), given))
+        return ""
 
     def prune_outbox(self, applied: dict[int, int]) -> None:
-        """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough."""
+        """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough.
+
+        Their age is PostgreSQL's to tell, which dated them: a clock of ours that is ahead would forget them at once.
+        """
         paid = (list(applied), list(applied.values()))
-        before = datetime.now(UTC) - timedelta(seconds=self._settings.outbox_keep_seconds)
+        keep = self._settings.outbox_keep_seconds
         with translated():
             connection = self._connection()
-            connection.execute(_PRUNE, (*paid, self._group, self._topic, before))
+            connection.execute(_PRUNE, (*paid, self._group, self._topic, keep, keep))
             row = connection.execute(_COUNT_UNPAID, (*paid, self._group, self._topic)).fetchone()
         metrics.outbox_rows.set(row[0] if row is not None else 0)
 
@@ -274,7 +307,8 @@ _PRUNE: Final = """
 DELETE FROM pipeline_outbox AS owed
 USING unnest(%s::int[], %s::bigint[]) AS paid(partition, mark)
 WHERE owed.partition = paid.partition AND owed.next_offset <= paid.mark
-  AND owed.group_id = %s AND owed.topic = %s AND owed.created_at < %s
+  AND owed.group_id = %s AND owed.topic = %s
+  AND owed.created_at NOT BETWEEN now() - make_interval(secs => %s) AND now() + make_interval(secs => %s)
 """
 
 _COUNT_UNPAID: Final = """

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -37,13 +37,15 @@ _FILLING: Final = "pipeline:filling:"
 
 _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
 _ALLTIME: Final = "SELECT game_id, NULL::date, player_id, score FROM leaderboard_alltime"
+# By the clock that is behind: boards that are over and filled all the same expire at once; one that is missing would be
+# made anew by the next event, with nothing but that in it.
 _DAILY: Final = (
     "SELECT game_id, day, player_id, score FROM leaderboard_daily"
-    " WHERE day >= (now() AT TIME ZONE 'UTC')::date - %(keep)s::integer"
+    " WHERE day >= least((now() AT TIME ZONE 'UTC')::date, %(today)s) - %(keep)s::integer"
 )
 _WEEKLY: Final = (
     "SELECT game_id, date_trunc('week', day)::date, player_id, sum(score) FROM leaderboard_daily"
-    " WHERE day >= (now() AT TIME ZONE 'UTC')::date - %(keep)s::integer - 6 GROUP BY 1, 2, 3"
+    " WHERE day >= least((now() AT TIME ZONE 'UTC')::date, %(today)s) - %(keep)s::integer - 6 GROUP BY 1, 2, 3"
 )
 
 
@@ -64,6 +66,10 @@ def _boards(plan: Plan) -> tuple[tuple[_Board, str], ...]:
     )
 
 
+def _window(board: _Board) -> dict[str, object]:
+    return {"keep": board.keep, "today": datetime.now(UTC).date()}
+
+
 def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, guard: Guard) -> int:
     """Clear and fill all keys of the plan's projections; returns how many rows were written.
 
@@ -79,7 +85,7 @@ def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, gu
             _clear(client, "leaderboard:*")
             _clear(client, f"{_FILLING}*")
             for board, query in _boards(plan):
-                written += _fill_boards(client, board, read_pages(connection, query, {"keep": board.keep}), guard)
+                written += _fill_boards(client, board, read_pages(connection, query, _window(board)), guard)
     return written
 
 
@@ -104,7 +110,7 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
     if period != "alltime":
         where = " AND game_id = %(game)s AND day >= %(start)s AND day < %(stop)s"
     head, group, tail = query.partition(" GROUP BY")
-    filters = {"keep": board.keep, "game": game, "start": start, "stop": start + timedelta(days=board.days)}
+    filters = {**_window(board), "game": game, "start": start, "stop": start + timedelta(days=board.days)}
     _fill_boards(client, board, read_pages(connection, f"{head}{where}{group}{tail}", filters), guard)
 
 

@@ -24,6 +24,8 @@ from pipeline.errors import UnavailableError
 _LEASE_S: Final = 0.5
 _LARGEST_SHARE: Final = 0.05
 _BUSY_S: Final = 0.1
+_REFUSED_S: Final = 1.0
+"""How long a refusal holds unasked: the wait was told by another clock, which may have been wrong."""
 _REMEMBERED: Final = 10_000
 
 _log = structlog.get_logger("limits")
@@ -117,7 +119,7 @@ class Account:
         self._remaining = left
         self._lines = b""
         if not passes:
-            self._refused = (now + wait, events)
+            self._refused = (now + min(wait, _REFUSED_S), events)
             raise self.refusal(wait)
         self._left = [granted[0] - events, granted[1] - size]
         self._until = now + _LEASE_S
