@@ -16,6 +16,7 @@ from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal
 from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.errors import EventError
+from pipeline.kafka.sizes import STORED_NOT, TOO_LARGE
 
 _START: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
     b'{"status":"success","event_id":"00000000-0000-0000-0000-000000000000"}\n'
@@ -68,8 +69,18 @@ def _publish(context: Context, connection: Connection, raw: bytes, caller: Calle
         check_game(caller, admitted.game_id)
     context.require_kafka()
     size = len(admitted.value)
+    if fault := context.ingest.sizes.fault(size + len(admitted.key)):
+        raise Refusal(413, fault)
     context.pressure.enter(size)
     context.ingest.publish(admitted, _Receipt(context, connection, admitted, account).settled)
+
+
+def _refused(context: Context, error: KafkaError, size: int) -> Refusal:
+    """Return the answer to what Kafka looked at and did not store: for ever so for a record too large by itself."""
+    context.ingest.doubt_sizes(error, size)
+    if error.code() in TOO_LARGE and (fault := context.ingest.sizes.lasting(size)):
+        return Refusal(413, fault)
+    return Refusal(503, f"Kafka refused it ({error.str()}); nothing was accepted", [("Retry-After", "1")])
 
 
 class _Receipt(msgspec.Struct, gc=False):
@@ -90,6 +101,9 @@ class _Receipt(msgspec.Struct, gc=False):
             self.connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
             return
         context.metrics.failed += 1
+        if error.code() in STORED_NOT:
+            self.connection.refuse(_refused(context, error, len(admitted.key) + len(admitted.value)))
+            return
         refusal = Refusal(
             503,
             f"{UNCONFIRMED} ({error.str()})",
