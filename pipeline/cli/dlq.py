@@ -93,10 +93,17 @@ def redrive(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("give ids, or --all", param_hint="IDS")
     with open_letters(operator_settings()) as letters:
         if ids:
-            sent = letters.redrive(ids[:limit])
+            done = letters.redrive(ids[:limit])
         else:
-            sent = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit)
-    typer.echo(json.dumps({"redriven": sent}) if as_json else f"{sent} records sent to the topic again.")
+            done = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit)
+    if as_json:
+        typer.echo(json.dumps({"redriven": done.sent, **({"unfit": done.unfit} if done.unfit else {})}))
+        return
+    typer.echo(f"{done.sent} records sent to the topic again.")
+    if done.unfit:
+        typer.echo(
+            f"{done.unfit} are larger than an event, or than the topic takes, and stay; `dlq drop` gives them up."
+        )
 
 
 @dlq.command()

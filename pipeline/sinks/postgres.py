@@ -20,14 +20,10 @@ from pipeline.errors import PipelineError, UnavailableError
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import connect, copy_in, translated, unblocking
 from pipeline.sinks.faults import FaultReport
+from pipeline.sinks.letters import bury
 
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""
-
-_FIRST_TIME: Final = -62_135_510_400_000
-_LAST_TIME: Final = 253_402_214_400_000
-"""Between them a record's own time, any 64 bits, is kept: days 2 of year 1 and 31 of December 9999, in milliseconds; a
-client reads them in every zone."""
 
 SETTLING_LOCK: Final = 0x736574746C
 """Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
@@ -168,7 +164,7 @@ class PostgresSink:
                 effects = live.effects if admitted.events is live.events else None
                 effects = effects or effects_of(admitted.events, self._plan)
                 self._add(connection, effects)
-                self._bury(connection, bad)
+                bury(connection, self._role.service, self._topic, bad)
                 calls = self._owe(connection, calls_for(live.spans, effects.chunks)) if self._role.uses_redis else []
                 written = self._advance(connection, live, admitted.events, bad)
         return Written(*written, calls if live is epoch else None)
@@ -199,27 +195,6 @@ class PostgresSink:
             _merge(connection, "added_days", effects.days, _MERGE_DAYS)
             connection.execute(_HOLD_OFF_SETTLING, (SETTLING_LOCK,))
             connection.execute(_MERGE_SETTLED)
-
-    def _bury(self, connection: psycopg.Connection, bad: list[Rejected]) -> None:
-        if not bad:
-            return
-        columns = zip(
-            *(
-                (
-                    readable(one.value),
-                    one.reason,
-                    one.code,
-                    one.partition,
-                    one.offset,
-                    min(max(one.timestamp, _FIRST_TIME), _LAST_TIME),
-                    one.key,
-                    one.value,
-                )
-                for one in bad
-            ),
-            strict=True,
-        )
-        connection.execute(_BURY, (self._role.service, self._topic, *map(list, columns)))
 
     def _owe(self, connection: psycopg.Connection, calls: list[Call]) -> list[Call]:
         """Write the calls that Redis is owed to the outbox."""
@@ -268,11 +243,6 @@ class PostgresSink:
         return self._open
 
 
-def readable(value: bytes | None) -> str:
-    """Show a record's value as text that PostgreSQL stores: what does not decode, and NUL, is replaced."""
-    return (value or b"").decode("utf-8", "replace").replace("\0", "\ufffd")
-
-
 def _merge(connection: psycopg.Connection, stage: LiteralString, encoded: CopyData, statement: LiteralString) -> None:
     copy_in(connection, sql.Identifier(stage), encoded)
     connection.execute(statement)
@@ -281,18 +251,6 @@ def _merge(connection: psycopg.Connection, stage: LiteralString, encoded: CopyDa
 def _count(events: pl.DataFrame) -> dict[int, int]:
     return dict(events.group_by("partition").len().iter_rows())
 
-
-# One statement for many rows, never executemany: psycopg makes a pipeline of that, whose last message disarms
-# PostgreSQL's idle_in_transaction_session_timeout (seen), and a consumer frozen then would keep its peers waiting.
-_BURY: Final = """
-INSERT INTO dlq_events (consumer_service, topic, original_event, error_message, code, partition, record_offset,
-                        record_timestamp, record_key, record_value)
-SELECT %s, %s, bad.event, bad.reason, bad.code, bad.partition, bad.record_offset,
-       to_timestamp(bad.milliseconds / 1000.0), bad.record_key, bad.record_value
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bytea[])
-     AS bad(event, reason, code, partition, record_offset, milliseconds, record_key, record_value)
-ON CONFLICT DO NOTHING
-"""
 
 _ADVANCE: Final = """
 UPDATE pipeline_watermarks AS mark
