@@ -65,7 +65,7 @@ class PostgresSink:
         self._topic = settings.kafka_topic
         self._report = FaultReport()
         self._open: psycopg.Connection | None = None
-        self._admission = Admission(role)
+        self._admission = Admission(role, plan.bad_ratio)
         self._apart = ""
 
     def close(self) -> None:
