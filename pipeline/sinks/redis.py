@@ -4,6 +4,7 @@ Client retries are off: the library's own retry would send a command again after
 be repeated is the function's doing (sinks/apply.lua), and when to repeat it is the consumer's decision.
 """
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 FUNCTION: Final = "gamemetrics_apply"
 _LIBRARY: Final = Path(__file__).with_name("apply.lua")
 _SOCKET_SECONDS: Final = 15.0
+_mark: Final = re.compile(rb"([0-9]{1,19}):([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +112,10 @@ class RedisSink:
             stored: dict[bytes, bytes] = self._client.hgetall(self._key)  # type: ignore[assignment]  # responses stay bytes
         standings = {}
         for name, mark in stored.items():
-            topic, _, partition = name.decode().rpartition(":")
-            offset, _, done = mark.decode().partition(":")
-            if topic == self._topic and offset.isdigit():
-                standings[int(partition)] = Standing(int(offset), int(done))
+            topic, _, partition = name.rpartition(b":")
+            read = _mark.fullmatch(mark)
+            if topic == self._topic.encode() and partition.isdigit() and read is not None:
+                standings[int(partition)] = Standing(int(read[1]), int(read[2]))
         return standings
 
     def start(self, partition: int, offset: int) -> None:

@@ -1,5 +1,7 @@
 """Statistics and boards from Redis."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from pipeline.api.boards.reads import Entry, Page, Statistics
@@ -37,10 +39,11 @@ class RedisBoards:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if "total_events" not in fields:
             return None
-        events = {
-            name.removeprefix("event_"): int(count) for name, count in fields.items() if name.startswith("event_")
-        }
-        return Statistics(int(fields["total_events"]), dict(sorted(events.items())), fields.get("last_event"))
+        with _numbers():
+            events = {
+                name.removeprefix("event_"): int(count) for name, count in fields.items() if name.startswith("event_")
+            }
+            return Statistics(int(fields["total_events"]), dict(sorted(events.items())), fields.get("last_event"))
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""
@@ -58,6 +61,16 @@ class RedisBoards:
         if not total:
             return None
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return Page(
-            total, [Entry(rank, player, int(float(score))) for rank, (player, score) in enumerate(pairs, first + 1)]
-        )
+        with _numbers():
+            return Page(
+                total, [Entry(rank, player, int(float(score))) for rank, (player, score) in enumerate(pairs, first + 1)]
+            )
+
+
+@contextlib.contextmanager
+def _numbers() -> Iterator[None]:
+    """Take what is no number, or an infinite one, for a key that is not the consumer's: PostgreSQL knows better."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise UnavailableError(f"Valkey: not what the consumer writes: {error}") from error

@@ -79,7 +79,7 @@ def _publish(
 ) -> None:
     context.require_kafka()
     outcome = _Outcome(context, connection, account)
-    tick = context.stamps.now()
+    tick = context.tick()
     admit, limited = context.judge.admit, caller.games is not None
     too_large = context.ingest.sizes.fault
     size = 0

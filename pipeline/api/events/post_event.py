@@ -62,7 +62,7 @@ async def _publish_charged(
 
 def _publish(context: Context, connection: Connection, raw: bytes, caller: Caller, account: Account | None) -> None:
     try:
-        admitted = context.judge.admit(raw, context.stamps.now())
+        admitted = context.judge.admit(raw, context.tick())
     except EventError as error:
         raise Refusal(400, str(error)) from None
     if caller.games is not None:

@@ -1,7 +1,7 @@
 """The server's clock, wrong for a moment: no 200 of it becomes a dead letter."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -105,5 +105,21 @@ def test_a_clients_time_is_judged_by_one_clock(place: Place, edge: ClockedEdge, 
         for minutes in (24 * 60 + 20, 24 * 60 + 40)
     ]
     assert statuses == [200, 400]
+    consume_all(place)
+    assert fates(place) == (1, 0)
+
+
+@pytest.mark.parametrize("year", [1969, 1985, 1999])
+def test_a_clock_before_the_first_time_of_an_event_accepts_nothing(
+    place: Place, edge: ClockedEdge, clock: Clock, year: int
+) -> None:
+    """A board without a battery starts in 1970; its stamps would all be refused later."""
+    clock.off(-int((datetime.now(UTC) - datetime(year, 6, 1, tzinfo=UTC)).total_seconds()) * 1000)
+    refused = [edge.send(STAMPED), edge.post("/api/v1/events/batch", [STAMPED])]
+    for reply in refused:
+        assert reply.status == 503
+        assert "clock" in reply.json()["error"]
+    clock.off(0)
+    assert edge.send(STAMPED).status == 200
     consume_all(place)
     assert fates(place) == (1, 0)
