@@ -48,8 +48,8 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     api_keys: SecretStr = SecretStr("")
     api_open: bool = False
-    rate_limit_rps: Annotated[float, Field(ge=0)] = 0
-    rate_limit_bytes_per_s: Annotated[float, Field(ge=0)] = 0
+    rate_limit_rps: Annotated[float, Field(ge=0, le=1e9)] = 0
+    rate_limit_bytes_per_s: Annotated[float, Field(ge=0, le=1e9)] = 0
     max_in_flight_bytes: Annotated[int, Field(ge=8 << 20, le=1 << 34)] = 64 << 20
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     http_head_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 10

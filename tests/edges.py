@@ -40,6 +40,8 @@ class Reply:
 class EdgeUnderTest:
     """`gamemetrics serve` at a place."""
 
+    program = ("-m", "pipeline", "serve")
+
     def __init__(self, place: Place, **environment: str) -> None:
         self.port, self.metrics_port = free_port(), free_port()
         self._environment = {
@@ -57,7 +59,7 @@ class EdgeUnderTest:
 
     def start(self, *, ready: bool = True) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline", "serve"], env=self._environment, stderr=subprocess.PIPE, text=True
+            [sys.executable, *self.program], env=self._environment, stderr=subprocess.PIPE, text=True
         )
         eventually(lambda: self.answers("/health/ready" if ready else "/health/live"), timeout=30)
 
@@ -161,3 +163,8 @@ def keys(place: Place, *arguments: str, code: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == code, done.stderr
     return done.stdout
+
+
+def make_key(place: Place, name: str, *options: str) -> str:
+    """Make an API key, and return its secret."""
+    return str(json.loads(keys(place, "create", name, *options, "--json"))["key"])

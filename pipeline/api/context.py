@@ -12,10 +12,11 @@ from pipeline.api.access.limits import Limits
 from pipeline.api.boards.reads import Boards
 from pipeline.api.events.judge import Judge
 from pipeline.api.events.pressure import Pressure
-from pipeline.api.events.stamps import Stamps
+from pipeline.api.events.stamps import Stamps, Tick
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.replies import Refusal
 from pipeline.api.metrics import EdgeMetrics
+from pipeline.contract.event import RECORD_TIMES
 from pipeline.kafka.producer import Ingest
 
 _log = structlog.get_logger("edge")
@@ -39,6 +40,13 @@ class Context:
         """Raise Refusal at once while Kafka is known to be away, rather than hold the client until a time-out."""
         if not self.ingest.reachable:
             raise self.unavailable(self.ingest.fault)
+
+    def tick(self) -> Tick:
+        """Return the server's time. Raises Refusal while its clock shows one that no event may have."""
+        tick = self.stamps.now()
+        if tick.milliseconds not in RECORD_TIMES:
+            raise self.unavailable(f"the server's clock shows {tick.text}")
+        return tick
 
     def unavailable(self, reason: str) -> Refusal:
         """Return the 503 for an event that never went to Kafka."""

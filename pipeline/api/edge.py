@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.api.access.keyring import Caller, Scope
-from pipeline.api.boards.get_boards import get_board, get_place, get_statistics
+from pipeline.api.access.rights import Right, check_every_game, check_game
+from pipeline.api.boards.get_boards import get_board, get_place, get_statistics, read_segment
 from pipeline.api.context import Context
 from pipeline.api.docs import DOCS_PAGE
 from pipeline.api.events.post_batch import MAX_BYTES, post_batch
@@ -21,6 +22,9 @@ from pipeline.contract.event import MAX_EVENT_BYTES
 Post = Callable[[Context, Connection, Head, bytes, Caller], None]
 Page = tuple[int, bytes]
 Get = Callable[[Context, Connection, Head, Caller], Coroutine[Any, Any, None]]
+_GAME: Final = "{game_id}"
+_SEND: Final = Right("write", "the games in the body")
+_READ_GAME: Final = Right("read", "the game in the path")
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 _PAGE_HEADERS: Final = (
     ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
@@ -30,13 +34,42 @@ _PAGE_HEADERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One path: its template, which names it in metrics, and what answers each method."""
+    """One path: its template, which names it in metrics, what answers each method, and what a key must be allowed.
+
+    A page is for everybody. Raises ValueError for a call without a right, or with one that its path cannot tell.
+    """
 
     template: str
     post: Post | None = None
     get: Get | None = None
     page: Callable[[], Page] | None = None
     max_body: int = 0
+    right: Right | None = None
+
+    def __post_init__(self) -> None:
+        if (self.right is None) != (self.page is not None):
+            raise ValueError(f"{self.template}: a call needs a right, and a page has none")
+        if self.right is not None and (self.right.about == "the game in the path") != (_GAME in self.template):
+            raise ValueError(f"{self.template}: say what the right is about")
+        if self.right is not None and self.right.about == "the games in the body" and self.post is None:
+            raise ValueError(f"{self.template}: only a POST has games in its body")
+
+    def check(self, head: Head, caller: Caller) -> None:
+        """Raise Refusal where the key may not make this call, for all that its head tells."""
+        if self.right is None or self.right.about == "the games in the body":
+            return
+        if self.right.about == "every game":
+            check_every_game(caller)
+        else:
+            game = self.template.split("/")[1:].index(_GAME)
+            check_game(caller, read_segment(head, game, "game_id"))
+
+    @property
+    def scope(self) -> Scope:
+        """Return the scope that a key needs. Raises ValueError for a page, which needs no key."""
+        if self.right is None:
+            raise ValueError(f"{self.template} takes no key")
+        return self.right.scope
 
     def check_length(self, body: bytes) -> None:
         """Raise Refusal for a body that is too long."""
@@ -47,6 +80,16 @@ class Route:
     def allow(self) -> str:
         """Return the value of an Allow header."""
         return "POST" if self.post is not None else "GET, HEAD"
+
+
+CALLS: Final = (
+    Route("/api/v1/events", post=post_event, max_body=MAX_EVENT_BYTES, right=_SEND),
+    Route("/api/v1/events/batch", post=post_batch, max_body=MAX_BYTES, right=_SEND),
+    Route("/api/v1/players/{player_id}/stats", get=get_statistics, right=Right("read", "every game")),
+    Route("/api/v1/leaderboards/{game_id}", get=get_board, right=_READ_GAME),
+    Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place, right=_READ_GAME),
+)
+"""What takes a key, and what that must be allowed."""
 
 
 def monitoring_routes(context: Context) -> list[Route]:
@@ -64,11 +107,7 @@ def public_routes(context: Context) -> list[Route]:
     shown = encode(200, DOCS_PAGE, "text/html; charset=utf-8", _PAGE_HEADERS)
     return [
         *monitoring_routes(context),
-        Route("/api/v1/events", post=post_event, max_body=MAX_EVENT_BYTES),
-        Route("/api/v1/events/batch", post=post_batch, max_body=MAX_BYTES),
-        Route("/api/v1/players/{player_id}/stats", get=get_statistics),
-        Route("/api/v1/leaderboards/{game_id}", get=get_board),
-        Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place),
+        *CALLS,
         Route("/openapi.json", page=lambda: (200, described)),
         Route("/docs", page=lambda: (200, shown)),
         Route("/", page=lambda: (302, encode(302, b"", "text/plain", [("Location", "/docs")]))),
@@ -92,7 +131,7 @@ class Edge:
         """Return how many bytes the request's body may have. Raises Refusal if it is refused by its head alone."""
         route = self._route(head)
         if head.method == "POST" and route.post is not None:
-            self._caller(head, "write", peer, None)
+            self._caller(route, head, peer, None)
         return route.max_body
 
     def call(self, connection: Connection, head: Head, body: bytes) -> None:
@@ -101,7 +140,7 @@ class Edge:
             route = self._exact.get(head.path) or self._route(head)
             if route.post is not None and head.method == "POST":
                 route.check_length(body)
-                route.post(self._desk, connection, head, body, self._caller(head, "write", connection.peer, body))
+                route.post(self._desk, connection, head, body, self._caller(route, head, connection.peer, body))
                 return
             self._call_get(route, connection, head, body)
         except Refusal as refusal:
@@ -123,14 +162,19 @@ class Edge:
         if route.page is not None:
             connection.reply(*route.page())
         elif route.get is not None:
-            caller = self._caller(head, "read", connection.peer, body)
+            caller = self._caller(route, head, connection.peer, body)
             self._desk.spawn(connection, route.get(self._desk, connection, head, caller))
 
-    def _caller(self, head: Head, scope: Scope, peer: str, body: bytes | None) -> Caller:
-        """Return who calls; `body` is None while it is still arriving. Raises Refusal."""
+    def _caller(self, route: Route, head: Head, peer: str, body: bytes | None) -> Caller:
+        """Return who makes a call, and may; `body` is None while it is still arriving. Raises Refusal."""
+        scope = route.scope
         if head.signature:
-            return self._desk.keyring.signer(head.signature, body, scope, peer, time.time())
-        return self._desk.keyring.caller(head.credential, scope, peer)
+            caller = self._desk.keyring.signer(head.signature, body, scope, peer, time.time())
+        else:
+            caller = self._desk.keyring.caller(head.credential, scope, peer)
+        if caller.games is not None:
+            route.check(head, caller)
+        return caller
 
     def _route(self, head: Head) -> Route:
         route = self._exact.get(head.path) or self._matching(head.path)

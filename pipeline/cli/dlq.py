@@ -16,7 +16,10 @@ from pipeline.operations.dlq import Letter, Wanted, open_letters
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that were no events.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Ids = Annotated[list[int], typer.Argument(help="Ids, as `dlq list` shows them.")]
+_MOST_LETTERS: Final = 100_000
+_LAST_ID: Final = 2**63 - 1
+
+Ids = Annotated[list[int], typer.Argument(min=1, max=_LAST_ID, help="Ids, as `dlq list` shows them.")]
 Service = Annotated[
     str | None, typer.Option(help="Only those of this consumer, such as event-consumer-logger.", show_default=False)
 ]
@@ -43,7 +46,7 @@ def list_(  # noqa: PLR0913 - the options of a command
     reason_contains: Reason = None,
     since: Since = None,
     only_open: Annotated[bool, typer.Option("--open", help="Leave out those redriven or dropped.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=_MOST_LETTERS, help="How many to show.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest first."""
@@ -62,7 +65,7 @@ def list_(  # noqa: PLR0913 - the options of a command
 
 
 @dlq.command()
-def show(number: Annotated[int, typer.Argument(metavar="ID")], *, as_json: AsJson = False) -> None:
+def show(number: Annotated[int, typer.Argument(metavar="ID", min=1, max=_LAST_ID)], *, as_json: AsJson = False) -> None:
     """Show one dead letter in full."""
     with open_letters(operator_settings()) as letters:
         (letter,) = letters.get([number])
@@ -75,7 +78,9 @@ def show(number: Annotated[int, typer.Argument(metavar="ID")], *, as_json: AsJso
 
 @dlq.command()
 def redrive(  # noqa: PLR0913 - the options of a command
-    ids: Annotated[list[int] | None, typer.Argument(help="Ids; redriven ones are sent again.")] = None,
+    ids: Annotated[
+        list[int] | None, typer.Argument(min=1, max=_LAST_ID, help="Ids; redriven ones are sent again.")
+    ] = None,
     *,
     everything: Annotated[bool, typer.Option("--all", help="All that are neither redriven nor dropped.")] = False,
     service: Service = None,
@@ -93,10 +98,17 @@ def redrive(  # noqa: PLR0913 - the options of a command
         raise typer.BadParameter("give ids, or --all", param_hint="IDS")
     with open_letters(operator_settings()) as letters:
         if ids:
-            sent = letters.redrive(ids[:limit])
+            done = letters.redrive(ids[:limit])
         else:
-            sent = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit)
-    typer.echo(json.dumps({"redriven": sent}) if as_json else f"{sent} records sent to the topic again.")
+            done = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit)
+    if as_json:
+        typer.echo(json.dumps({"redriven": done.sent, **({"unfit": done.unfit} if done.unfit else {})}))
+        return
+    typer.echo(f"{done.sent} records sent to the topic again.")
+    if done.unfit:
+        typer.echo(
+            f"{done.unfit} are larger than an event, or than the topic takes, and stay; `dlq drop` gives them up."
+        )
 
 
 @dlq.command()
@@ -120,11 +132,11 @@ def _moment(text: str | None) -> datetime | None:
     """Read an age or a time."""
     if text is None:
         return None
-    if match := _age.match(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
+        if match := _age.match(text):
+            return datetime.now(UTC) - timedelta(**{_UNITS[match[2]]: int(match[1])})
         moment = datetime.fromisoformat(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter(
             "must be an age such as 2h, or a time such as 2026-01-15T10:30:00Z", param_hint="--since"
         ) from None

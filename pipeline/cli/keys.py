@@ -25,10 +25,10 @@ def create(  # noqa: PLR0913 (the options of a command)
     ] = None,
     game: Annotated[list[str] | None, typer.Option(help="A game it may touch; may be repeated. All if none.")] = None,
     events_per_second: Annotated[
-        float | None, typer.Option(min=0, help="0: no limit. Default: RATE_LIMIT_RPS.")
+        float | None, typer.Option(min=0, max=1e9, help="0: no limit. Default: RATE_LIMIT_RPS.")
     ] = None,
     bytes_per_second: Annotated[
-        float | None, typer.Option(min=0, help="0: no limit. Default: RATE_LIMIT_BYTES_PER_S.")
+        float | None, typer.Option(min=0, max=1e9, help="0: no limit. Default: RATE_LIMIT_BYTES_PER_S.")
     ] = None,
     signing: Annotated[
         bool, typer.Option("--signing", help="A key that signs each body and is never sent; it may only write.")
@@ -41,6 +41,9 @@ def create(  # noqa: PLR0913 (the options of a command)
         raise typer.BadParameter("must be 1-100 of A-Z a-z 0-9 _ . -", param_hint="NAME")
     if wrong := set(scopes) - set(SCOPES):
         raise typer.BadParameter(f"{', '.join(sorted(wrong))}: must be write or read", param_hint="--scope")
+    for rate in (events_per_second, bytes_per_second):
+        if rate is not None and not (rate == 0 or 0.001 <= rate <= 1e9):  # noqa: PLR2004 - and so not NaN
+            raise typer.BadParameter(f"{rate}: must be 0, or from 0.001 to 1e9", param_hint="--*-per-second")
     if signing and scopes != ("write",):
         raise typer.BadParameter("a key that signs may only write", param_hint="--scope")
     rights = Rights(scopes, tuple(game or ()), events_per_second, bytes_per_second, signing)

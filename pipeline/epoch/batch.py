@@ -1,8 +1,8 @@
 """The batcher: records in, an epoch's worth of them out when it is full or old enough.
 
-An epoch is due at BATCH_MAX_EVENTS records, at BATCH_MAX_BYTES of values, or BATCH_MAX_WAIT_MS after its first record;
-the clock is armed by that record and not by a poll that found nothing, so an idle topic costs nothing and the first
-event after a pause waits no longer than the rest. One that is due by age, and yet large, leaves in halves.
+An epoch is due at BATCH_MAX_EVENTS records, at BATCH_MAX_BYTES of keys and values, or BATCH_MAX_WAIT_MS after its first
+record; the clock is armed by that record and not by a poll that found nothing, so an idle topic costs nothing and the
+first event after a pause waits no longer than the rest. One that is due by age, and yet large, leaves in halves.
 """
 
 import math
@@ -24,7 +24,7 @@ _LEAST_HALF: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class BatchPolicy:
-    """When an epoch is due: at `max_events` records, at `max_bytes` of values, or after `max_wait_seconds`."""
+    """When an epoch is due: at `max_events` records, at `max_bytes` of keys and values, or after `max_wait_seconds`."""
 
     max_events: int
     max_bytes: int
@@ -87,7 +87,7 @@ class Batcher:
         if self._armed_at is None:
             self._armed_at = now
         self._parts.append(records)
-        size = int(records.frame["value"].bin.size().sum())
+        size = sum(int(records.frame[part].bin.size().sum()) for part in ("key", "value"))
         self._count += len(records)
         self._bytes += size
         if records:

@@ -12,6 +12,7 @@ a core, taken from the broker). Hence linger.ms is long, and flush() says when a
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sized
@@ -25,6 +26,7 @@ from confluent_kafka.admin import TopicMetadata
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
 from pipeline.kafka.client import client_config, is_authentication, translate
+from pipeline.kafka.sizes import TOO_LARGE, SizeLimit
 from pipeline.tasks import cancel
 
 DELIVERY_TIMEOUT_MS: Final = 3_000
@@ -38,6 +40,8 @@ _HOLD_S: Final = 0.25
 """How long a burst may be held back by one that the broker does not confirm; part of the 5 s in which a 503 comes."""
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 2.0
+_SIZES_EVERY: Final = 15
+"""After so many probes the topic is asked how much it takes, and at once after it took less than it was sent."""
 
 Settled = Callable[[KafkaError | None, Message | None], None]
 """Called once for each record, on the loop's thread, with None when Kafka has it. It must not raise."""
@@ -49,11 +53,12 @@ Headers = list[tuple[str, str | bytes | None]]
 
 
 class Record(msgspec.Struct, gc=False, frozen=True):
-    """One Kafka record, as bytes."""
+    """One Kafka record, as bytes. `milliseconds` since 1970 are its time: of the clock that judged what is in it."""
 
     key: bytes
     value: bytes
     headers: Headers
+    milliseconds: int
 
 
 class Ingest:
@@ -68,10 +73,13 @@ class Ingest:
         self._topic = settings.kafka_topic
         self._denied: KafkaError | None = None
         self._met: PipelineError | None = None
-        self._producer = Producer(
-            {**producer_config(settings, max_in_flight_bytes), "error_cb": self._on_error},
-            logger=logging.getLogger("librdkafka"),
-        )
+        self._config = {**producer_config(settings, max_in_flight_bytes), "error_cb": self._on_error}
+        self.sizes = SizeLimit(client_config(settings), self._topic)
+        self._batch_bytes = self.sizes.batch
+        self._producer = self._made()
+        self._next: Producer | None = None
+        self._probes = 0
+        self._doubted = asyncio.Event()
         self._gathered: list[tuple[Record, Settled]] = []
         self._held = 0
         self._since = 0.0
@@ -101,6 +109,12 @@ class Ingest:
             self._armed = True
             self._loop.call_soon(self._turn)
 
+    def doubt_sizes(self, error: KafkaError, size: int) -> None:
+        """Ask the topic anew how much it takes, after it refused a record of `size` bytes, unless for that alone."""
+        current = self._next is None and self._batch_bytes == self.sizes.batch
+        if error.code() in TOO_LARGE and current and not self.sizes.lasting(size):
+            self._doubted.set()
+
     def in_flight(self) -> int:
         """Count the records that Kafka has not yet confirmed or refused."""
         return len(self._gathered) + len(self._producer)
@@ -119,6 +133,8 @@ class Ingest:
         """Hand over what has gathered, take what was delivered; again while anything is in flight."""
         gathered = len(self._gathered)
         idle = gathered == self._held
+        if self._next is not None and not len(self._producer):
+            self._take_over(self._next)
         if gathered and (not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
             self._hand_over()
             self._held = 0
@@ -139,14 +155,44 @@ class Ingest:
         produce, topic = self._producer.produce, self._topic
         for record, settled in gathered:
             try:
-                produce(topic, record.value, record.key, -1, settled, None, 0, record.headers)
+                produce(topic, record.value, record.key, -1, settled, None, record.milliseconds, record.headers)
             except BufferError:
                 settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
+            except KafkaException as error:
+                settled(error.args[0], None)
+
+    def _made(self) -> Producer:
+        """Make a client that makes batches of the size that is known now."""
+        self._batch_bytes = self.sizes.batch
+        config = {**self._config, "batch.size": self._batch_bytes}
+        return Producer(config, logger=logging.getLogger("librdkafka"))
+
+    def _take_over(self, made: Producer) -> None:
+        old, self._producer, self._next = [self._producer], made, None
+        self._loop.run_in_executor(None, old.clear)  # its end waits for its threads, which the loop must not
+        _log.info("batches have another size", bytes=self._batch_bytes)
 
     async def _keep_probing(self) -> None:
         while True:
-            await asyncio.sleep(_PROBE_EVERY_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubted.wait(), _PROBE_EVERY_S)
+                self._probes = 0
+                self.sizes.refused()
             await self._probe()
+            self._doubted.clear()
+
+    async def _learn_sizes(self) -> None:
+        """Ask now and then how much the topic takes, and have a client ready that makes such batches."""
+        if self._probes % _SIZES_EVERY == 0:
+            await asyncio.to_thread(self.sizes.ask, _PROBE_TIMEOUT_S)
+        self._probes += 1
+        if self.sizes.batch != self._batch_bytes:
+            made = self._made()
+            with contextlib.suppress(KafkaException):  # connects, so that its first burst need not
+                await asyncio.to_thread(made.list_topics, self._topic, _PROBE_TIMEOUT_S)
+            self._next = made
+            if not self._armed:
+                self._take_over(made)
 
     async def _probe(self) -> None:
         """Learn whether the topic's partitions have leaders; in a thread, because the call blocks."""
@@ -161,6 +207,8 @@ class Ingest:
             self._denied = None
         elif self._denied is not None:
             self._met = translate(self._denied, self._settings)
+        if self._met is None:
+            await self._learn_sizes()
         self.reachable, self.fault = self._met is None, str(self._met or "")
         if was != self.reachable:
             _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=self.fault)

@@ -5,6 +5,9 @@ partition for its day), it counts; still bad, it comes back as a new row. It kee
 carried no event_id or no timestamp, it is given those of its first place in the topic, so that sending it twice, or
 again after only some of several were acknowledged, is one event. Where that place has no time either (a record's own
 may be any number), it is the time at which the first service met it.
+
+Letters are read and sent by bytes, not by number, whatever lies in the table. One that is longer than an event may be
+is never sent: it would come back, and of such a record only the beginning is kept (`sinks.letters`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,10 +22,11 @@ from psycopg import sql
 from psycopg.rows import class_row
 
 from pipeline.config import Settings
-from pipeline.contract.event import EARLIEST, LATEST, format_timestamp, record_id
+from pipeline.contract.event import EARLIEST, LATEST, MAX_EVENT_BYTES, format_timestamp, record_id
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.kafka.client import client_config, translate
+from pipeline.kafka.client import ASK_SECONDS, client_config, translate
+from pipeline.kafka.sizes import STORED_NOT, SizeLimit
 from pipeline.sinks.connection import connect, translated
 
 _COLUMNS: Final = sql.SQL(
@@ -32,6 +36,11 @@ _COLUMNS: Final = sql.SQL(
     " = (dlq_events.topic, dlq_events.partition, dlq_events.record_offset, dlq_events.record_timestamp)) AS first_met"
 )
 _PAGE: Final = 1_000
+_PAGE_BYTES: Final = 8 << 20
+_SIZE: Final = sql.SQL(
+    "coalesce(octet_length(record_value), 0) + coalesce(octet_length(record_key), 0) + octet_length(original_event)"
+)
+_FITS: Final = sql.SQL("coalesce(octet_length(record_value), 0) <= {}").format(sql.Literal(MAX_EVENT_BYTES))
 _FLUSH_SECONDS: Final = 60.0
 
 
@@ -78,12 +87,21 @@ class Wanted:
     code: Code | None = None
 
 
+@dataclass(slots=True)
+class Redriven:
+    """How many records were sent again, and how many letters of those asked for can never be."""
+
+    sent: int = 0
+    unfit: int = 0
+
+
 class DeadLetters:
     """The rows of dlq_events; close it. Raises UnavailableError."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._connection = connect(settings, "gamemetrics-dlq")
+        self._producer: Producer | None = None
 
     def close(self) -> None:
         """Close the connection."""
@@ -112,54 +130,71 @@ class DeadLetters:
 
     def drop(self, ids: Sequence[int]) -> int:
         """Mark letters as dropped: they stay, and are not redriven. Raises UnknownLetterError; then none is marked."""
-        self.get(ids)
+        self._check_known(ids)
         with translated():
             done = self._connection.execute(
                 "UPDATE dlq_events SET dropped_at = now() WHERE id = ANY(%s) AND dropped_at IS NULL", (list(ids),)
             )
         return done.rowcount
 
-    def redrive(self, ids: Sequence[int]) -> int:
-        """Send letters to their topic again, dropped ones not; returns how many records were acknowledged.
+    def redrive(self, ids: Sequence[int]) -> Redriven:
+        """Send letters to their topic again, dropped ones not.
 
         Raises UnknownLetterError, and UnavailableError where Kafka did not acknowledge all: what it did is marked.
         """
-        letters = self.get(ids)
-        if dropped := [letter.id for letter in letters if letter.dropped_at is not None]:
+        self._check_known(ids)
+        asked = sql.SQL("id = ANY({})").format(sql.Literal(list(ids)))
+        if dropped := [number for number, _ in self._sized(sql.SQL("{} AND dropped_at IS NOT NULL").format(asked))]:
             raise UnknownLetterError(f"dlq_events: dropped, and so not to be redriven: {dropped}")
-        return self._send(letters)
+        return self._redrive(asked, None)
 
-    def redrive_open(self, wanted: Wanted, limit: int | None) -> int:
-        """Send what is open of what is wanted, the oldest first, up to a limit; returns how many records were sent."""
-        sent, above = 0, 0
-        while limit is None or sent < limit:
-            room = _PAGE if limit is None else min(_PAGE, limit - sent)
-            query = sql.SQL("SELECT {} FROM dlq_events WHERE id > {} AND {} ORDER BY id LIMIT {}")
-            letters = self._letters(
-                query.format(_COLUMNS, sql.Literal(above), _where(wanted, only_open=True), sql.Literal(room))
-            )
-            if not letters:
+    def redrive_open(self, wanted: Wanted, limit: int | None) -> Redriven:
+        """Send what is open of what is wanted, the oldest first, up to a limit of letters."""
+        return self._redrive(_where(wanted, only_open=True), limit)
+
+    def _redrive(self, which: sql.Composable, limit: int | None) -> Redriven:
+        done, above = Redriven(), 0
+        while limit is None or done.sent < limit:
+            page = self._page(which, above, _PAGE if limit is None else min(_PAGE, limit - done.sent))
+            if not page:
                 break
-            above = letters[-1].id
-            sent += self._send(letters)
-        return sent
+            above = page[-1]
+            self._send(self.get(page), done)
+        row = self._rows(sql.SQL("SELECT count(*) FROM dlq_events WHERE {} AND NOT {}").format(which, _FITS))[0]
+        done.unfit += int(row[0])
+        return done
 
-    def _send(self, letters: Iterable[Letter]) -> int:
+    def _page(self, which: sql.Composable, above: int, most: int) -> list[int]:
+        """Return the ids of the next letters that may be sent: so many at most, and so many bytes, but always one."""
+        fitting = sql.SQL("{} AND {} AND id > {}").format(which, _FITS, sql.Literal(above))
+        ids: list[int] = []
+        size = 0
+        for number, length in self._sized(fitting, most):
+            size += length
+            if ids and size > _PAGE_BYTES:
+                break
+            ids.append(number)
+        return ids
+
+    def _sized(self, which: sql.Composable, most: int = _PAGE) -> list[tuple[int, int]]:
+        """Return ids, in order, with how many bytes each letter is."""
+        query = sql.SQL("SELECT id, {} FROM dlq_events WHERE {} ORDER BY id LIMIT {}")
+        return [(row[0], row[1]) for row in self._rows(query.format(_SIZE, which, sql.Literal(most)))]
+
+    def _check_known(self, ids: Sequence[int]) -> None:
+        """Raise UnknownLetterError for an id that no letter has."""
+        query = sql.SQL("SELECT id FROM dlq_events WHERE id = ANY({})").format(sql.Literal(list(ids)))
+        found = {row[0] for row in self._rows(query)}
+        for number in ids:
+            if number not in found:
+                raise UnknownLetterError(f"dlq_events has no row {number}")
+
+    def _send(self, letters: Iterable[Letter], done: Redriven) -> None:
         """Produce each record once, however many services refused it, and mark the rows of those acknowledged."""
         places = {(one.topic, one.partition, one.record_offset): one for one in letters}
         acknowledged: list[tuple[str, int, int]] = []
         refused: list[KafkaError] = []
-        producer = Producer(
-            {
-                **client_config(self._settings),
-                "acks": "all",
-                "enable.idempotence": True,
-                # As the edge and every Java producer place a player.
-                "partitioner": "murmur2_random",
-                "message.timeout.ms": int(_FLUSH_SECONDS * 1000),
-            },
-            logger=None,
-        )
+        producer = self._producer = self._producer or self._made()
         for place, letter in places.items():
 
             def on_delivery(error: KafkaError | None, _message: Message, place: tuple[str, int, int] = place) -> None:
@@ -176,11 +211,30 @@ class DeadLetters:
             producer.poll(0)
         producer.flush(_FLUSH_SECONDS)
         self._mark(acknowledged)
-        if refused:
-            raise translate(refused[0], self._settings)
-        if len(acknowledged) < len(places):
+        done.sent += len(acknowledged)
+        passing = [error for error in refused if error.code() not in STORED_NOT]
+        done.unfit += len(refused) - len(passing)
+        if passing:
+            raise translate(passing[0], self._settings)
+        if len(acknowledged) + len(refused) < len(places):
             raise UnavailableError(f"Kafka acknowledged {len(acknowledged)} of {len(places)} records; do it again")
-        return len(places)
+
+    def _made(self) -> Producer:
+        """Make a producer whose batches the topic takes."""
+        sizes = SizeLimit(client_config(self._settings), self._settings.kafka_topic)
+        sizes.ask(ASK_SECONDS)
+        return Producer(
+            {
+                **client_config(self._settings),
+                "acks": "all",
+                "enable.idempotence": True,
+                # As the edge and every Java producer place a player.
+                "partitioner": "murmur2_random",
+                "message.timeout.ms": int(_FLUSH_SECONDS * 1000),
+                "batch.size": sizes.batch,
+            },
+            logger=None,
+        )
 
     def _mark(self, places: list[tuple[str, int, int]]) -> None:
         with translated(), self._connection.cursor() as cursor:
@@ -189,6 +243,10 @@ class DeadLetters:
                 " WHERE topic = %s AND partition = %s AND record_offset = %s AND dropped_at IS NULL",
                 places,
             )
+
+    def _rows(self, query: sql.Composed) -> list[tuple[Any, ...]]:
+        with translated():
+            return self._connection.execute(query).fetchall()
 
     def _letters(self, query: sql.Composed) -> list[Letter]:
         with translated(), self._connection.cursor(row_factory=class_row(Letter)) as cursor:

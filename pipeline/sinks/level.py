@@ -104,7 +104,9 @@ class Cache:
         marks = {mark.partition: mark.next_offset for mark in self._marks(None)}
         token = self._sink.forget(marks)
         with translated():
-            keys = refill(self._connection(), self._sink.client, self._plan)
+            keys = refill(
+                self._connection(), self._sink.client, self._plan, lambda: self._sink.while_held(marks, token)
+            )
         self._sink.restore(marks, token)
         log.info("Redis refilled", group=self._group, keys=keys)
         return keys

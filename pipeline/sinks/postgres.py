@@ -12,6 +12,7 @@ from typing import Final, LiteralString
 
 import polars as pl
 import psycopg
+import structlog
 from psycopg import sql
 
 from pipeline import metrics
@@ -22,21 +23,24 @@ from pipeline.epoch.frame import CopyData, encode_copy
 from pipeline.epoch.narrowing import Fault, Unforeseen, attempt
 from pipeline.epoch.outbox import Call, calls_for
 from pipeline.epoch.rejected import Rejected
-from pipeline.errors import RewindError
+from pipeline.errors import RewindError, UnavailableError
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import connect, copy_in, translated, unblocking
 from pipeline.sinks.faults import FaultReport
+from pipeline.sinks.letters import bury
 
 CACHE_LOCK: Final = 0x67616D65
 """Advisory lock: shared by each epoch's transaction, exclusive while Redis is rebuilt or compared."""
 
-_FIRST_TIME: Final = -62_135_510_400_000
-_LAST_TIME: Final = 253_402_214_400_000
-"""Between them a record's own time, any 64 bits, is kept: days 2 of year 1 and 31 of December 9999, in milliseconds; a
-client reads them in every zone."""
-
 SETTLING_LOCK: Final = 0x736574746C
 """Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
+
+CLOCKS_APART: Final = timedelta(hours=1)
+"""How far PostgreSQL's clock may be from the consumer's for work that goes by it."""
+
+_A_DAY: Final = timedelta(days=1)
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +78,8 @@ class PostgresSink:
         self._topic = settings.kafka_topic
         self._report = FaultReport()
         self._open: psycopg.Connection | None = None
-        self._admission = Admission(role)
+        self._admission = Admission(role, plan.bad_ratio)
+        self._apart = ""
 
     def close(self) -> None:
         """Close the connection; a transaction that was under way is rolled back by the server."""
@@ -87,33 +92,57 @@ class PostgresSink:
     def maintain(self) -> None:
         """Make the day partitions that are due, drop those that retention lets go, and read which days are covered.
 
-        Also settles the days of the boards that have passed, once a day.
+        Also settles the days of the boards that have passed, once a day. All but the reading goes by PostgreSQL's
+        clock, and is left undone while that and this process's differ: a clock that leapt would let days go that are
+        wanted, or make partitions of years. Raises UnavailableError where today's is then missing.
         """
+        ledger = sql.Literal(self._role.ledger)
         with translated():
             connection = self._connection()
-            ahead = (self._settings.partition_days_ahead,)
-            ledger = sql.Literal(self._role.ledger)
-            connection.execute(sql.SQL("SELECT make_day_partitions({}, %s)").format(ledger), ahead)
+            apart = self._by_the_clock(connection, "make_day_partitions", ledger, self._settings.partition_days_ahead)
             if keep := self._settings.events_keep_days:
-                connection.execute(sql.SQL("SELECT drop_day_partitions({}, %s)").format(ledger), (keep,))
+                apart = self._by_the_clock(connection, "drop_day_partitions", ledger, keep) or apart
             if "leaderboard" in self._role.projections:
-                connection.execute("SELECT settle_boards(%s)", (SETTLING_LOCK,))
+                apart = self._by_the_clock(connection, "settle_boards", SETTLING_LOCK) or apart
             row = connection.execute(
                 sql.SQL("SELECT min(lower_bound), max(upper_bound) FROM day_partitions WHERE parent = {}::regclass")
                 .format(ledger)
             ).fetchone()  # fmt: skip
-        if row is not None and row[1] is not None:
-            self._admission.cover(row[0], row[1])
-            left = row[1] - datetime.now(UTC)
-            metrics.partition_days.labels(self._role.ledger).set(left / timedelta(days=1))
+        if apart and not self._apart:
+            log.error("days are neither made nor dropped nor settled", reason=apart)
+        self._apart = apart
+        end = row[1] if row is not None else None
+        if apart and (end is None or end < datetime.now(UTC) + _A_DAY):
+            raise UnavailableError(f"{apart}, and no partition holds today's events")
+        if row is not None and end is not None:
+            self._admission.cover(row[0], end)
+            metrics.partition_days.labels(self._role.ledger).set((end - datetime.now(UTC)) / _A_DAY)
+
+    def _by_the_clock(self, connection: psycopg.Connection, function: str, *arguments: sql.Literal | int) -> str:
+        """Call a function that goes by PostgreSQL's clock where that agrees with ours; return why it was not called.
+
+        In one transaction, whose time is that of all its statements: the clock that was compared is the one used.
+        """
+        with connection.transaction():
+            row = connection.execute("SELECT now()").fetchone()
+            ahead = row[0] - datetime.now(UTC) if row is not None else timedelta()
+            if abs(ahead) > CLOCKS_APART:
+                which = "ahead of" if ahead > timedelta() else "behind"
+                return f"PostgreSQL's clock is {abs(ahead)} {which} the consumer's; they may differ by {CLOCKS_APART}"
+            given = sql.SQL(", ").join([sql.SQL("{}").format(one) for one in arguments])
+            connection.execute(sql.SQL("SELECT {}({})").format(sql.Identifier(function), given))
+        return ""
 
     def prune_outbox(self, applied: Mapping[int, int]) -> None:
-        """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough."""
+        """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough.
+
+        Their age is PostgreSQL's to tell, which dated them: a clock of ours that is ahead would forget them at once.
+        """
         paid = (list(applied), list(applied.values()))
-        before = datetime.now(UTC) - timedelta(seconds=self._settings.outbox_keep_seconds)
+        keep = self._settings.outbox_keep_seconds
         with translated():
             connection = self._connection()
-            connection.execute(_PRUNE, (*paid, self._group, self._topic, before))
+            connection.execute(_PRUNE, (*paid, self._group, self._topic, keep, keep))
             row = connection.execute(_COUNT_UNPAID, (*paid, self._group, self._topic)).fetchone()
         metrics.outbox_rows.set(row[0] if row is not None else 0)
 
@@ -185,25 +214,7 @@ class PostgresSink:
 
     def bury(self, connection: psycopg.Connection, bad: Sequence[Rejected]) -> None:
         """Keep what is not counted as dead letters."""
-        if not bad:
-            return
-        columns = zip(
-            *(
-                (
-                    readable(one.value),
-                    one.reason,
-                    one.code,
-                    one.partition,
-                    one.offset,
-                    min(max(one.timestamp, _FIRST_TIME), _LAST_TIME),
-                    one.key,
-                    one.value,
-                )
-                for one in bad
-            ),
-            strict=True,
-        )
-        connection.execute(_BURY, (self._role.service, self._topic, *map(list, columns)))
+        bury(connection, self._role.service, self._topic, bad)
 
     def owe(self, connection: psycopg.Connection, calls: Sequence[Call]) -> None:
         """Write the calls that Redis is owed to the outbox."""
@@ -240,11 +251,6 @@ class PostgresSink:
         return self._open
 
 
-def readable(value: bytes | None) -> str:
-    """Show a record's value as text that PostgreSQL stores: what does not decode, and NUL, is replaced."""
-    return (value or b"").decode("utf-8", "replace").replace("\0", "\ufffd")
-
-
 def merge_table(
     connection: psycopg.Connection, stage: LiteralString, encoded: CopyData, statement: LiteralString
 ) -> None:
@@ -264,18 +270,6 @@ def _count(events: pl.DataFrame) -> Counter[int]:
     return Counter(dict(events.group_by("partition").len().iter_rows()))
 
 
-# One statement for many rows, never executemany: psycopg makes a pipeline of that, whose last message disarms
-# PostgreSQL's idle_in_transaction_session_timeout (seen), and a consumer frozen then would keep its peers waiting.
-_BURY: Final = """
-INSERT INTO dlq_events (consumer_service, topic, original_event, error_message, code, partition, record_offset,
-                        record_timestamp, record_key, record_value)
-SELECT %s, %s, bad.event, bad.reason, bad.code, bad.partition, bad.record_offset,
-       to_timestamp(bad.milliseconds / 1000.0), bad.record_key, bad.record_value
-FROM unnest(%s::text[], %s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[], %s::bytea[], %s::bytea[])
-     AS bad(event, reason, code, partition, record_offset, milliseconds, record_key, record_value)
-ON CONFLICT DO NOTHING
-"""
-
 _ADVANCE: Final = """
 UPDATE pipeline_watermarks AS mark
 SET next_offset = span.stop, admitted = mark.admitted + span.admitted,
@@ -289,7 +283,8 @@ _PRUNE: Final = """
 DELETE FROM pipeline_outbox AS owed
 USING unnest(%s::int[], %s::bigint[]) AS paid(partition, mark)
 WHERE owed.partition = paid.partition AND owed.next_offset <= paid.mark
-  AND owed.group_id = %s AND owed.topic = %s AND owed.created_at < %s
+  AND owed.group_id = %s AND owed.topic = %s
+  AND owed.created_at NOT BETWEEN now() - make_interval(secs => %s) AND now() + make_interval(secs => %s)
 """
 
 _COUNT_UNPAID: Final = """

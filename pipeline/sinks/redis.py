@@ -4,12 +4,13 @@ Client retries are off: the library's own retry would send a command again after
 be repeated is the function's doing (sinks/apply.lua), and when to repeat it is the consumer's decision.
 """
 
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
@@ -21,9 +22,13 @@ from pipeline.contract.boards import refused_key, watermark_key
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, UnavailableError
 
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+
 FUNCTION: Final = "gamemetrics_apply"
 LIBRARY: Final = Path(__file__).with_name("apply.lua")
 _SOCKET_SECONDS: Final = 15.0
+_mark: Final = re.compile(rb"([0-9]{1,19}):([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,10 +108,10 @@ class RedisSink:
             stored: dict[bytes, bytes] = self._client.hgetall(self._key)  # type: ignore[assignment]  # responses stay bytes
         standings = {}
         for name, mark in stored.items():
-            topic, _, partition = name.decode().rpartition(":")
-            offset, _, done = mark.decode().partition(":")
-            if topic == self._topic and offset.isdigit():
-                standings[int(partition)] = Standing(int(offset), int(done))
+            topic, _, partition = name.rpartition(b":")
+            read = _mark.fullmatch(mark)
+            if topic == self._topic.encode() and partition.isdigit() and read is not None:
+                standings[int(partition)] = Standing(int(read[1]), int(read[2]))
         return standings
 
     def start(self, partition: int, offset: int) -> None:
@@ -133,16 +138,24 @@ class RedisSink:
 
         Raises UnavailableError where another refill began since the token was given: its counters are not these.
         """
-        if not offsets:
-            return
-        fields = [self._field(partition) for partition in offsets]
+        if offsets:
+            with self.while_held(offsets, token) as pipe:
+                pipe.hset(self._key, mapping={self._field(p): f"{offset}:0" for p, offset in offsets.items()})
+                pipe.execute()
+
+    @contextmanager
+    def while_held(self, partitions: Iterable[int], token: bytes) -> "Iterator[Pipeline]":
+        """Open a transaction that runs only while the token of `forget` stands for all these partitions.
+
+        Raises UnavailableError where another refill began since.
+        """
+        fields = [self._field(partition) for partition in partitions]
         with translated(), self._client.pipeline(transaction=True) as pipe:
             pipe.watch(self._key)  # type: ignore[no-untyped-call]
-            if set(pipe.hmget(self._key, fields)) != {token}:
+            if fields and set(pipe.hmget(self._key, fields)) != {token}:
                 raise UnavailableError("Redis: the counters are being refilled by another consumer")
             pipe.multi()
-            pipe.hset(self._key, mapping={self._field(p): f"{offset}:0" for p, offset in offsets.items()})
-            pipe.execute()
+            yield pipe
 
     def refused(self) -> frozenset[str]:
         """Return the keys that refused an increment and were not refilled since."""

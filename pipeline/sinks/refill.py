@@ -1,10 +1,18 @@
 """Filling Redis from PostgreSQL: every key of a role's projections, or one.
 
-Absolute values, read from one snapshot, under names that were cleared first. Callers hold off the consumers.
+Absolute values, read from one snapshot, under names that were cleared first. Callers hold off the consumers, and not
+the readers: what these find must be whole. A player's statistics are one command. A board is many, so it is filled
+under another name, which nobody reads, and renamed once its last row is there; until then readers find none, and the
+edge answers from PostgreSQL. What a refill that died left under such names goes with the next one, which must come.
+
+What readers see is written in transactions that the caller guards: a process that froze in the middle, and wakes when
+another has refilled everything, must not put its own older rows there.
 """
 
-from collections.abc import Iterator, Mapping
-from datetime import date, timedelta
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
 import psycopg
@@ -26,11 +34,20 @@ from pipeline.sinks.redis import translated as redis_translated
 
 if TYPE_CHECKING:
     import redis
+    from redis.client import Pipeline
+
+Guard = Callable[[], AbstractContextManager["Pipeline"]]
+"""Opens a transaction of Redis' that runs only while the caller may still refill, or raises UnavailableError."""
 
 _PAGE: Final = 2_000
+_FILLING: Final = "pipeline:filling:"
+"""What stands before a board's key while it is filled, with an id of the refill."""
 
 _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
 _SCORES: Final = "SELECT game_id, {first_day}, player_id, {score} FROM {table} WHERE {which}{grouped}"
+# By the clock that is behind: boards that are over and filled all the same expire at once; one that is missing would be
+# made anew by the next event, with nothing but that in it.
+_SINCE: Final = "day >= least((now() AT TIME ZONE 'UTC')::date, %(today)s) - %(back)s::integer"
 
 
 def _scores(period: Period, *, of_one_board: bool = False) -> sql.Composed:
@@ -38,7 +55,7 @@ def _scores(period: Period, *, of_one_board: bool = False) -> sql.Composed:
     whole = period.days > 1
     which: list[LiteralString] = ["true"]
     if period.dated:
-        which.append("day >= (now() AT TIME ZONE 'UTC')::date - %(back)s::integer")
+        which.append(_SINCE)
     if of_one_board:
         which.append("game_id = %(game)s")
     if of_one_board and period.dated:
@@ -52,7 +69,11 @@ def _scores(period: Period, *, of_one_board: bool = False) -> sql.Composed:
     )
 
 
-def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan) -> int:
+def _window(period: Period, keep: int) -> dict[str, object]:
+    return {"back": period.days_back(keep), "today": datetime.now(UTC).date()}
+
+
+def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, guard: Guard) -> int:
     """Clear and fill all keys of the plan's projections; returns how many rows were written.
 
     Raises psycopg.Error, and UnavailableError where Redis is away.
@@ -62,47 +83,57 @@ def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan) ->
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if "stats" in plan.role.projections:
             _clear(client, STATS_KEYS)
-            written += _fill_stats(connection, client, _STATS, {})
+            written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), guard)
         if "leaderboard" in plan.role.projections:
             _clear(client, BOARD_KEYS)
+            _clear(client, f"{_FILLING}*")
             for period in PERIODS.values():
                 keep = plan.expiry.of(period)
-                pages = _pages(connection, _scores(period), {"back": period.days_back(keep)})
-                written += _fill_boards(client, period, keep, pages)
+                pages = read_pages(connection, _scores(period), _window(period, keep))
+                written += _fill_boards(client, period, keep, pages, guard)
     return written
 
 
 def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan) -> None:
     """Clear and fill one key, named as `contract.boards` names them."""
+
+    @contextmanager
+    def guard() -> "Iterator[Pipeline]":
+        connection.execute("SELECT")  # raises where the session, and its lock, ended while this process stood still
+        with redis_translated(), client.pipeline(transaction=True) as pipe:
+            yield pipe
+
     with redis_translated():
         client.unlink(key)
     if (player := stats_player(key)) is not None:
-        _fill_stats(connection, client, f"{_STATS} WHERE player_id = %(player)s", {"player": player})
+        query = sql.SQL(f"{_STATS} WHERE player_id = %(player)s")
+        _fill_stats(read_pages(connection, query, {"player": player}), guard)
         return
     game, period, start = read_board_key(key)
     keep = plan.expiry.of(period)
-    filters = {
-        "back": period.days_back(keep), "game": game, "start": start, "stop": start + timedelta(days=period.days)
-    }  # fmt: skip
-    _fill_boards(client, period, keep, _pages(connection, _scores(period, of_one_board=True), filters))
+    filters = {**_window(period, keep), "game": game, "start": start, "stop": start + timedelta(days=period.days)}
+    pages = read_pages(connection, _scores(period, of_one_board=True), filters)
+    _fill_boards(client, period, keep, pages, guard)
 
 
-def _fill_stats(
-    connection: psycopg.Connection, client: "redis.Redis", query: LiteralString, filters: Mapping[str, object]
-) -> int:
+def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
     written = 0
-    for page in _pages(connection, sql.SQL(query), filters):
-        pipe = client.pipeline(transaction=False)
-        for player_id, total, breakdown, last in page:
-            fields: dict[Any, Any] = stats_fields(total, breakdown, last)
-            pipe.hset(stats_key(player_id), mapping=fields)
-        with redis_translated():
+    for page in pages:
+        with guard() as pipe:
+            for player_id, total, breakdown, last in page:
+                fields: dict[Any, Any] = stats_fields(total, breakdown, last)
+                pipe.hset(stats_key(player_id), mapping=fields)
             pipe.execute()
         written += len(page)
     return written
 
 
-def _fill_boards(client: "redis.Redis", period: Period, keep: int, pages: Iterator[list[tuple[Any, ...]]]) -> int:
+def _fill_boards(
+    client: "redis.Redis", period: Period, keep: int, pages: Iterator[list[tuple[Any, ...]]], guard: Guard
+) -> int:
+    """Fill the boards of one period beside their names, and rename them when all of them are whole."""
+    beside = f"{_FILLING}{uuid.uuid4()}:"
+    filled: dict[str, date] = {}
     written = 0
     for page in pages:
         pipe = client.pipeline(transaction=False)
@@ -112,16 +143,23 @@ def _fill_boards(client: "redis.Redis", period: Period, keep: int, pages: Iterat
         for (game, start), members in scores.items():
             day = start or date.min
             key = board_key(game, period.label(day))
-            pipe.zadd(key, members)
-            if period.dated:
-                pipe.expireat(key, period.expires_at(day, keep))
+            pipe.zadd(beside + key, members)
+            filled[key] = day
         with redis_translated():
             pipe.execute()
         written += len(page)
+    names = list(filled)
+    for first in range(0, len(names), _PAGE):
+        with guard() as pipe:
+            for key in names[first : first + _PAGE]:
+                pipe.rename(beside + key, key)
+                if period.dated:
+                    pipe.expireat(key, period.expires_at(filled[key], keep))
+            pipe.execute()
     return written
 
 
-def _pages(
+def read_pages(
     connection: psycopg.Connection, query: sql.SQL | sql.Composed, filters: Mapping[str, object]
 ) -> Iterator[list[tuple[Any, ...]]]:
     """Stream a query's rows in pages through a server-side cursor: a refill must not hold millions of rows."""

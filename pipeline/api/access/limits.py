@@ -24,6 +24,10 @@ from pipeline.errors import UnavailableError
 _LEASE_S: Final = 0.5
 _LARGEST_SHARE: Final = 0.05
 _BUSY_S: Final = 0.1
+_REFUSED_S: Final = 1.0
+"""How long a refusal holds unasked: the wait was told by another clock, which may have been wrong."""
+_SLOWEST: Final = 0.001
+_FASTEST: Final = 1e9
 _REMEMBERED: Final = 10_000
 
 _log = structlog.get_logger("limits")
@@ -117,7 +121,7 @@ class Account:
         self._remaining = left
         self._lines = b""
         if not passes:
-            self._refused = (now + wait, events)
+            self._refused = (now + min(wait, _REFUSED_S), events)
             raise self.refusal(wait)
         self._left = [granted[0] - events, granted[1] - size]
         self._until = now + _LEASE_S
@@ -182,6 +186,13 @@ class _Lessor:
             _log.warning("rate limits are local" if local else "rate limits are shared again", reason=reason)
 
 
+def bounded(rate: float) -> float:
+    """Return a rate with which one can reckon, 0 for none; the table of keys takes any double, infinity and NaN too."""
+    if rate == 0:
+        return 0.0
+    return min(max(rate, _SLOWEST), _FASTEST) if rate > 0 else _SLOWEST
+
+
 class Limits:
     """The accounts of all callers."""
 
@@ -210,8 +221,8 @@ class Limits:
         if known is not None and known[0] == caller:
             account = known[1]  # read again, and unchanged: what it has used counts on
         else:
-            events = self._events if caller.events_per_second is None else caller.events_per_second
-            size = self._bytes if caller.bytes_per_second is None else caller.bytes_per_second
+            events = bounded(self._events if caller.events_per_second is None else caller.events_per_second)
+            size = bounded(self._bytes if caller.bytes_per_second is None else caller.bytes_per_second)
             account = Account(name, events, size, time.monotonic()) if events or size else None
         if len(self._accounts) >= _REMEMBERED:
             self._accounts.clear()

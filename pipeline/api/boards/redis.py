@@ -1,5 +1,7 @@
 """Statistics and boards from Redis."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 from pipeline.api.boards.reads import Page
@@ -38,8 +40,9 @@ class RedisBoards:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if TOTAL_EVENTS not in fields:
             return None
-        events = dict(sorted(counts_in(fields).items()))
-        return Statistics(player_id, int(fields[TOTAL_EVENTS]), events, fields.get(LAST_EVENT))
+        with _numbers():
+            events = dict(sorted(counts_in(fields).items()))
+            return Statistics(player_id, int(fields[TOTAL_EVENTS]), events, fields.get(LAST_EVENT))
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""
@@ -57,6 +60,16 @@ class RedisBoards:
         if not total:
             return None
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        return Page(
-            total, [Entry(rank, player, int(float(score))) for rank, (player, score) in enumerate(pairs, first + 1)]
-        )
+        with _numbers():
+            return Page(
+                total, [Entry(rank, player, int(float(score))) for rank, (player, score) in enumerate(pairs, first + 1)]
+            )
+
+
+@contextlib.contextmanager
+def _numbers() -> Iterator[None]:
+    """Take what is no number, or an infinite one, for a key that is not the consumer's: PostgreSQL knows better."""
+    try:
+        yield
+    except (ValueError, OverflowError) as error:
+        raise UnavailableError(f"Valkey: not what the consumer writes: {error}") from error

@@ -145,7 +145,7 @@ class Judge:
         if len(value) > MAX_EVENT_BYTES:
             return None
         headers: Headers = [header, ("event_id", event_id.encode())]
-        return Admitted(player_id.encode(), value, headers, event_id, timestamp, game_id)
+        return Admitted(player_id.encode(), value, headers, tick.milliseconds, event_id, timestamp, game_id)
 
     def _learn_type(self, event_type: str) -> _Kind | None:
         if not is_event_type(event_type):
@@ -227,7 +227,7 @@ def _admitted(event: Event, tick: Tick) -> Admitted:
     }
     value = b"".join((orjson.dumps(fields)[:-1], b',"data":', event.data, b"}"))
     headers: Headers = [("event_type", event.event_type.encode()), ("event_id", event_id.encode())]
-    return Admitted(event.player_id.encode(), value, headers, event_id, timestamp, event.game_id)
+    return Admitted(event.player_id.encode(), value, headers, tick.milliseconds, event_id, timestamp, event.game_id)
 
 
 def _too_long(size: int) -> EventError:

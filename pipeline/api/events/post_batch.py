@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, Message
 
 from pipeline.api.access.keyring import Caller
 from pipeline.api.access.limits import Account
+from pipeline.api.access.rights import game_fault
 from pipeline.api.context import Context
 from pipeline.api.events.judge import Admitted
 from pipeline.api.http.bodies import JSON_TYPES, LINE_TYPES, plain
@@ -14,12 +15,16 @@ from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Header, Refusal, encode_json
 from pipeline.errors import EventError
+from pipeline.kafka.sizes import STORED_NOT
 
 MAX_EVENTS: Final = 2_000
 MAX_BYTES: Final = 4 * 1024 * 1024
 _UNCONFIRMED: Final = (
     "Kafka did not confirm every event in time: those under unconfirmed may have been stored or not; send them again "
     "with these event_ids and timestamps, and each counts once"
+)
+_REFUSED: Final = (
+    "Kafka refused those under unconfirmed and stored none of them: send them again as they were, and each counts once"
 )
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -74,8 +79,9 @@ def _publish(
 ) -> None:
     context.require_kafka()
     outcome = _Outcome(context, connection, account)
-    tick = context.stamps.now()
-    admit, games = context.judge.admit, caller.games
+    tick = context.tick()
+    admit, limited = context.judge.admit, caller.games is not None
+    too_large = context.ingest.sizes.fault
     size = 0
     for index, raw in enumerate(raws):
         try:
@@ -83,8 +89,11 @@ def _publish(
         except EventError as error:
             outcome.reject(index, str(error))
             continue
-        if games is not None and admitted.game_id not in games:
-            outcome.reject(index, f"game_id: the key {caller.name} may not touch this game")
+        if limited and (fault := game_fault(caller, admitted.game_id)):
+            outcome.reject(index, fault)
+            continue
+        if fault := too_large(len(admitted.key) + len(admitted.value)):
+            outcome.reject(index, fault)
             continue
         outcome.events.append(admitted)
         size += len(admitted.value)
@@ -95,7 +104,10 @@ def _publish(
 class _Outcome:
     """What became of each event of one batch; replies when the last one is settled."""
 
-    __slots__ = ("_account", "_all_lost", "_connection", "_desk", "_lost", "_pending", "_rejected", "_size", "events")
+    __slots__ = (
+        "_account", "_all_lost", "_connection", "_desk", "_lost", "_pending", "_refused", "_rejected", "_size",
+        "_unclear", "events",
+    )  # fmt: skip
 
     def __init__(self, context: Context, connection: Connection, account: Account | None) -> None:
         self._desk = context
@@ -104,6 +116,8 @@ class _Outcome:
         self._rejected: list[dict[str, Any]] = []
         self._lost = set[bytes]()  # by value: two events with one value share one fate to a client
         self._all_lost = False  # it is not known which
+        self._refused: KafkaError | None = None  # an error that says that nothing was stored
+        self._unclear = False  # one that does not
         self._pending = 0
         self._size = 0
         self.events = list[Admitted]()
@@ -123,8 +137,14 @@ class _Outcome:
 
     def _settled(self, error: KafkaError | None, message: Message | None) -> None:
         if error is not None:
+            value = (message.value() if message is not None else None) or b""
             self._all_lost = self._all_lost or message is None
-            self._lost.add((message.value() if message is not None else None) or b"")
+            self._lost.add(value)
+            if error.code() in STORED_NOT:
+                self._refused = error
+                self._desk.ingest.doubt_sizes(error, len(value))
+            else:
+                self._unclear = True
         self._settle_one()
 
     def _settle_one(self) -> None:
@@ -155,7 +175,8 @@ class _Outcome:
         status = 200
         if lost:
             status = 503
-            content = {"error": _UNCONFIRMED, "unconfirmed": lost, **content}
+            error = f"{_REFUSED} ({self._refused.str()})" if self._refused and not self._unclear else _UNCONFIRMED
+            content = {"error": error, "unconfirmed": lost, **content}
             headers = [("Retry-After", "1"), *headers]
         elif not accepted:
             status = 400

@@ -7,6 +7,7 @@ from confluent_kafka import KafkaError, Message
 
 from pipeline.api.access.keyring import Caller
 from pipeline.api.access.limits import Account
+from pipeline.api.access.rights import check_game
 from pipeline.api.context import Context
 from pipeline.api.events.judge import Admitted
 from pipeline.api.http.bodies import JSON_TYPES, plain
@@ -15,6 +16,7 @@ from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal
 from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.errors import EventError
+from pipeline.kafka.sizes import STORED_NOT, TOO_LARGE
 
 _START: Final = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(
     b'{"status":"success","event_id":"00000000-0000-0000-0000-000000000000"}\n'
@@ -60,15 +62,25 @@ async def _publish_charged(
 
 def _publish(context: Context, connection: Connection, raw: bytes, caller: Caller, account: Account | None) -> None:
     try:
-        admitted = context.judge.admit(raw, context.stamps.now())
+        admitted = context.judge.admit(raw, context.tick())
     except EventError as error:
         raise Refusal(400, str(error)) from None
-    if caller.games is not None and admitted.game_id not in caller.games:
-        raise Refusal(403, f"game_id: the key {caller.name} may not touch this game")
+    if caller.games is not None:
+        check_game(caller, admitted.game_id)
     context.require_kafka()
     size = len(admitted.value)
+    if fault := context.ingest.sizes.fault(size + len(admitted.key)):
+        raise Refusal(413, fault)
     context.pressure.enter(size)
     context.ingest.publish(admitted, _Receipt(context, connection, admitted, account).settled)
+
+
+def _refused(context: Context, error: KafkaError, size: int) -> Refusal:
+    """Return the answer to what Kafka looked at and did not store: for ever so for a record too large by itself."""
+    context.ingest.doubt_sizes(error, size)
+    if error.code() in TOO_LARGE and (fault := context.ingest.sizes.lasting(size)):
+        return Refusal(413, fault)
+    return Refusal(503, f"Kafka refused it ({error.str()}); nothing was accepted", [("Retry-After", "1")])
 
 
 class _Receipt(msgspec.Struct, gc=False):
@@ -89,6 +101,9 @@ class _Receipt(msgspec.Struct, gc=False):
             self.connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
             return
         context.metrics.failed += 1
+        if error.code() in STORED_NOT:
+            self.connection.refuse(_refused(context, error, len(admitted.key) + len(admitted.value)))
+            return
         refusal = Refusal(
             503,
             f"{UNCONFIRMED} ({error.str()})",

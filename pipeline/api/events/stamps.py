@@ -11,6 +11,10 @@ from typing import Final
 
 from pipeline.contract.event import MAX_AHEAD, format_timestamp
 
+MOST_AHEAD_MS: Final = 1_000
+"""How far the server's own stamp may be ahead of the present, after the wall clock went back."""
+
+_LEAP_MS: Final = 60_000
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -42,7 +46,12 @@ class Tick:
 
 
 class Stamps:
-    """The process's source of ticks. It never goes back, though the wall clock may."""
+    """The process's source of ticks. It goes back only where it was further ahead than MOST_AHEAD_MS of the wall clock.
+
+    A clock that is slewed or steps a little does not show. One that was wrong is not believed for longer than it says
+    so: else a single reading two days ahead would stamp every event of the process with it, and none of them count. A
+    reading that leaps is read again at once, and of two that differ the one nearer to the last tick is taken.
+    """
 
     __slots__ = ("_latest", "_second", "_seconds", "_tick")
 
@@ -58,8 +67,13 @@ class Stamps:
     def now(self) -> Tick:
         """Return the tick of this millisecond."""
         milliseconds = time.time_ns() // 1_000_000
-        if milliseconds > self._tick.milliseconds:
-            self._tick = self._next(milliseconds)
+        passed = milliseconds - self._tick.milliseconds
+        if passed > _LEAP_MS:
+            passed = min(passed, time.time_ns() // 1_000_000 - self._tick.milliseconds)
+        elif passed < -MOST_AHEAD_MS:
+            passed = max(passed, time.time_ns() // 1_000_000 - self._tick.milliseconds)
+        if passed > 0 or passed < -MOST_AHEAD_MS:
+            self._tick = self._next(self._tick.milliseconds + passed)
         return self._tick
 
     def _next(self, milliseconds: int) -> Tick:

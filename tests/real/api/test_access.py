@@ -1,20 +1,15 @@
 """Keys, rate limits and reads, with PostgreSQL and Valkey there and away."""
 
-import json
 import time
 from typing import Any
 
 import pytest
 
-from tests.edges import EVENT, EdgeUnderTest, keys, running_edge
+from tests.edges import EVENT, EdgeUnderTest, keys, make_key, running_edge
 from tests.place import Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
-
-
-def make_key(place: Place, name: str, *options: str) -> str:
-    return str(json.loads(keys(place, "create", name, *options, "--json"))["key"])
 
 
 def bearer(key: str) -> dict[str, str]:

@@ -1,5 +1,6 @@
 """`gamemetrics dlq`: listed, shown, sent again under the identity they had, dropped."""
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.operations.migrate import migrate
 from pipeline.verify.verify import verify
 from tests.commanding import gamemetrics, told
@@ -219,3 +221,51 @@ def admit_the_future(place: Place) -> None:
     admin = AdminClient(place.stack.kafka.admin_config())
     for done in admin.incremental_alter_configs([resource]).values():
         done.result()
+
+
+LARGE = 900_000
+
+
+def test_what_is_longer_than_an_event_is_kept_in_part_and_never_sent_again(place: Place, tmp_path: Path) -> None:
+    """Forty dead letters of a megabyte; a redrive of them held up those behind them, and never came to its end."""
+    place.produce([("k" * 300_000, b"x" * 600_000), *[("k", b"\xff" * LARGE)] * 40, ("k", ANONYMOUS)])
+    consume_all(place, scoring_file=strict(tmp_path))
+    with place.pg() as connection:
+        kept = connection.execute(
+            "SELECT max(octet_length(record_value)), max(octet_length(record_key)), max(octet_length(original_event)),"
+            " bool_and(error_message LIKE '%%00000 bytes%%') FROM dlq_events WHERE octet_length(record_value) > 1000"
+        ).fetchone()
+    assert kept is not None
+    assert (kept[0], kept[1], kept[3]) == (MAX_EVENT_BYTES + 1, MAX_EVENT_BYTES + 1, True)
+    assert kept[2] < 16_384
+    ids = [str(letter["id"]) for letter in told(place, "dlq", "list", "--limit", "100")[1]["letters"]]
+    assert told(place, "dlq", "redrive", "--all") == (0, {"redriven": 1, "unfit": 41})
+    assert told(place, "dlq", "redrive", *ids) == (0, {"redriven": 1, "unfit": 41})
+    assert "41 are larger than an event" in gamemetrics(place, "dlq", "redrive", *ids).stdout
+    consume_all(place)
+    assert told(place, "dlq", "list", "--open")[1]["total"] == 41, "none of them came back"
+    assert told(place, "dlq", "drop", *ids, "--yes")[0] == 0
+
+
+def test_letters_from_before_are_read_by_bytes_and_those_too_large_for_the_topic_hold_up_none(place: Place) -> None:
+    resource = ConfigResource(
+        ConfigResource.Type.TOPIC,
+        place.topic,
+        incremental_configs=[ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)],
+    )
+    for done in AdminClient(place.stack.kafka.admin_config()).incremental_alter_configs([resource]).values():
+        done.result(15)
+    with place.pg() as connection:
+        for number in range(60):
+            size = (1_500_000, 40_000, 9_000)[number % 3]
+            value = encoded(player_id=f"p{number}", data={"score": 1, "x": secrets.token_hex(size // 2)})
+            connection.execute(
+                "INSERT INTO dlq_events (original_event, error_message, consumer_service, topic, partition,"
+                " record_offset, record_timestamp, record_key, record_value)"
+                " VALUES ('', '', 'event-consumer', %s, 0, %s, now(), 'k', %s)",
+                (place.topic, number, value),
+            )
+    assert told(place, "dlq", "redrive", "--all") == (0, {"redriven": 20, "unfit": 40})
+    consume_all(place)
+    with place.pg() as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (20,)

@@ -120,7 +120,10 @@ def test_the_function_and_a_refill_write_the_boards_that_the_contract_names(plac
         assert client.hgetall(stats_key("p")) == hashed
 
         client.set(stats_key("gone"), "x")
-        refill(connection, sink.client, PLAN)
+        marks = {0: 1}
+        token = sink.forget(marks)
+        refill(connection, sink.client, PLAN, lambda: sink.while_held(marks, token))
+        sink.restore(marks, token)
         assert boards(place) == expected
         assert client.hgetall(stats_key("p")) == hashed
         assert list(client.scan_iter(STATS_KEYS)) == [stats_key("p").encode()]

@@ -1,11 +1,12 @@
 """An account under many callers at once; the limits themselves are tried on a real Valkey, in test_edge_access."""
 
 import asyncio
+import time
 from typing import Final
 
 import pytest
 
-from pipeline.api.access.limits import Account
+from pipeline.api.access.limits import Account, bounded
 from pipeline.api.http.replies import Refusal
 
 _MANY: Final = 500
@@ -78,5 +79,41 @@ def test_who_asked_and_went_away_keeps_nobody_waiting() -> None:
         await rounds(2 * _ROUNDS)
         assert all(task.done() and task.exception() is None for task in others)
         assert lessor.asked == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), 1e308, 5e-324, 1e-9, -1.0, 0.5, 1e6])
+def test_any_rate_of_the_table_can_be_reckoned_with(rate: float) -> None:
+    held = bounded(rate)
+    assert 0.001 <= held <= 1e9
+    account = Account("any", held, held, 0.0)
+    for need in (1, 2_000):
+        account.charge_locally([need, 4 << 20], 0.0)
+        assert int(account.refusal(account.charge_locally([need, 4 << 20], 0.0)[2]).headers[0][1]) < 1e12
+
+
+def test_a_wait_that_another_clock_told_is_asked_about_again() -> None:
+    """Valkey's clock leapt two days ahead for one question; the next is asked within a second."""
+
+    class Wrong:
+        def __init__(self) -> None:
+            self.waits = [172_800.0, 0.0]
+
+        async def __call__(
+            self, _account: Account, needs: list[int], _wants: list[float]
+        ) -> tuple[bool, list[float], float, float]:
+            wait = self.waits.pop(0)
+            return wait == 0, [float(need) for need in needs], wait, 5.0
+
+    async def scenario() -> None:
+        account, ask = Account("slow", 10, 0, 0.0), Wrong()
+        with pytest.raises(Refusal):
+            await account.refill(1, 100, ask)
+        started = time.monotonic()
+        with pytest.raises(Refusal):
+            account.take(1, 100, started)
+        assert not account.take(1, 100, started + 1.1), "it asks"
+        await account.refill(1, 100, ask)
 
     asyncio.run(scenario())

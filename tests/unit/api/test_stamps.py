@@ -1,8 +1,11 @@
 """The server's UUIDv7s and times."""
 
+import time
 import uuid
 
-from pipeline.api.events.stamps import Stamps, tick_at
+import pytest
+
+from pipeline.api.events.stamps import MOST_AHEAD_MS, Stamps, tick_at
 from pipeline.contract.event import parse_timestamp
 
 
@@ -27,3 +30,50 @@ def test_two_processes_in_one_millisecond_draw_apart() -> None:
     first = {tick_at(1).next_id() for _ in range(10_000)}
     assert len(first) == 10_000
     assert len({one[14:23] for one in first}) > 9_000
+
+
+class Clock:
+    """A wall clock that a test sets; it shows each of `wrong` once before it is right again."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.milliseconds = 1_795_000_000_000
+        self.wrong: list[int] = []
+        monkeypatch.setattr(time, "time_ns", self._read)
+
+    def _read(self) -> int:
+        return (self.wrong.pop(0) if self.wrong else self.milliseconds) * 1_000_000
+
+
+DAYS = 86_400_000
+
+
+@pytest.mark.parametrize("wrong", [2 * DAYS, -2 * DAYS, 20 * 365 * DAYS])
+def test_one_wrong_reading_of_the_clock_is_read_again(monkeypatch: pytest.MonkeyPatch, wrong: int) -> None:
+    clock = Clock(monkeypatch)
+    stamps = Stamps()
+    clock.wrong = [clock.milliseconds + wrong]
+    assert stamps.now().milliseconds == clock.milliseconds
+    assert not clock.wrong
+
+
+@pytest.mark.parametrize("wrong", [2_000, DAYS, 2 * DAYS, 20 * 365 * DAYS])
+def test_the_server_stamps_the_present_as_soon_as_the_clock_shows_it(
+    monkeypatch: pytest.MonkeyPatch, wrong: int
+) -> None:
+    clock = Clock(monkeypatch)
+    stamps = Stamps()
+    clock.wrong = [clock.milliseconds + wrong] * 2
+    while clock.wrong:
+        stamps.now()
+    for passed in range(20):
+        clock.milliseconds += passed
+        assert stamps.now().milliseconds - clock.milliseconds <= MOST_AHEAD_MS
+    assert stamps.now().text == tick_at(clock.milliseconds).text
+
+
+def test_a_clock_that_steps_back_a_little_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    stamps = Stamps()
+    first = stamps.now()
+    clock.milliseconds -= MOST_AHEAD_MS
+    assert stamps.now() is first

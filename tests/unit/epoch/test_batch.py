@@ -1,5 +1,6 @@
 """When an epoch is due, and what positions it covers."""
 
+import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,12 @@ def test_it_is_due_by_count_by_bytes_and_by_age_of_the_first_record() -> None:
     assert batcher.due(10.5) == "events"
     batcher = Batcher(POLICY)
     batcher.add(some(1, size=100), 0.0)
+    assert batcher.due(0.0) == "bytes"
+
+
+def test_keys_are_bytes_too() -> None:
+    batcher = Batcher(POLICY)
+    batcher.add(Records(some(1).frame.with_columns(key=pl.lit(b"k" * 99))), 0.0)
     assert batcher.due(0.0) == "bytes"
 
 

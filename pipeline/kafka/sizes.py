@@ -1,0 +1,78 @@
+"""How large a record and a batch of them may be, as the topic says; a producer that sends more stores none of it."""
+
+import contextlib
+from concurrent.futures import TimeoutError as NotInTime
+from typing import Any, Final
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource
+
+BATCH_BYTES: Final = 1_000_000
+"""What librdkafka puts into one batch of itself."""
+
+FRAME_BYTES: Final = 512
+"""What a batch of one of our records holds beside key and value, at most: its own head, the record's, two headers."""
+
+STORED_NOT: Final = frozenset(
+    {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_RECORD,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+"""What a broker answers where it looked at a batch and stored none of it: nobody need wonder whether it did."""
+
+TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
+
+_LARGEST: Final = 1 << 30
+_SETTING: Final = "max.message.bytes"
+
+
+class SizeLimit:
+    """What one topic takes at once, asked of it (`ask` blocks), or learnt where the account may not ask.
+
+    `topic` is its max.message.bytes, None where it is not known. `batch` is how large a batch is made.
+    """
+
+    def __init__(self, config: dict[str, Any], topic: str) -> None:
+        self._config = config
+        self._name = topic
+        self._admin: AdminClient | None = None
+        self.topic: int | None = None
+        self.batch = BATCH_BYTES
+
+    def ask(self, within: float) -> None:
+        """Ask the topic; what is known stays where it does not answer, or the account may not ask."""
+        if self._admin is None:
+            self._admin = AdminClient({**self._config, "log_level": 0})
+        resource = ConfigResource(ConfigResource.Type.TOPIC, self._name)
+        with contextlib.suppress(KafkaException, NotInTime, TimeoutError):
+            found = self._admin.describe_configs([resource], request_timeout=within)[resource].result(within + 1)
+            self.note(found[_SETTING].value if _SETTING in found else None)
+
+    def note(self, text: str | None) -> None:
+        """Take in what the topic says; what is no size within reason says nothing."""
+        if text is None or not (text.isascii() and text.isdigit()) or len(text) > len(str(_LARGEST)):
+            return
+        self.topic = min(int(text), _LARGEST)
+        self.batch = max(1, min(BATCH_BYTES, self.topic - FRAME_BYTES))
+
+    def refused(self) -> None:
+        """Learn from a batch that was too large, where the topic cannot be asked: half as much from now on."""
+        if self.topic is None:
+            self.batch = max(1, self.batch // 2)
+
+    def fault(self, size: int) -> str:
+        """Return why a record of so many bytes of key and value can never be stored; nothing where it can, or may."""
+        if self.topic is None or size + FRAME_BYTES <= self.topic:
+            return ""
+        most = max(0, self.topic - FRAME_BYTES)
+        return f"the record has {size} bytes; Kafka's topic {self._name} takes {most} ({_SETTING} {self.topic})"
+
+    def lasting(self, size: int) -> str:
+        """Return why a record that was refused as too large always will be; nothing where a smaller batch may pass."""
+        if self.topic is None and self.batch <= size:
+            return f"the record has {size} bytes, more than Kafka's topic {self._name} takes ({_SETTING})"
+        return self.fault(size)

@@ -1,0 +1,148 @@
+"""Redis while it is refilled: what readers find is whole, or answered by PostgreSQL."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, Final
+
+import psycopg
+import pytest
+
+from pipeline.epoch.epoch import plan_for
+from pipeline.epoch.roles import ROLES
+from pipeline.errors import UnavailableError
+from pipeline.sinks import refill
+from pipeline.sinks.level import Cache
+from pipeline.sinks.redis import RedisSink
+from tests.edges import EdgeUnderTest
+from tests.events import now
+from tests.place import Place
+
+pytestmark = pytest.mark.real
+
+PLAYERS: Final = 20_000
+LOWEST: Final = "/api/v1/leaderboards/g/players/p1?around=0"
+
+
+def fill(place: Place) -> None:
+    """A board of many players in PostgreSQL, p1 the lowest, and a watermark that says so."""
+    with place.pg() as connection:
+        connection.execute(
+            "INSERT INTO leaderboard_settled SELECT 'g', 'p' || n, n, now() FROM generate_series(1, %s) AS n",
+            (PLAYERS,),
+        )
+        connection.execute(
+            "INSERT INTO leaderboard_daily SELECT 'd', %s, 'p' || n, n, now() FROM generate_series(1, %s) AS n",
+            (now()[:10], PLAYERS // 4),
+        )
+        connection.execute(
+            "INSERT INTO player_event_counts SELECT 'p' || n, 'a', n, now() FROM generate_series(1, 3000) AS n"
+        )
+        connection.execute(
+            "INSERT INTO pipeline_watermarks VALUES (%s, %s, 0, 'id', 0, 7, 7, 0, 0, now())", (place.group, place.topic)
+        )
+
+
+def sinks(place: Place) -> "closing[RedisSink]":
+    return closing(RedisSink(place.settings, place.group))
+
+
+def rebuild(place: Place) -> None:
+    with sinks(place) as sink, closing(_cache(place, sink)) as cache:
+        cache.rebuild()
+
+
+def _cache(place: Place, sink: RedisSink) -> Cache:
+    return Cache(place.settings, plan_for(ROLES["all"], place.settings), place.group, sink)
+
+
+def leftovers(place: Place) -> list[Any]:
+    with place.redis() as client:
+        return list(client.scan_iter(match="pipeline:filling:*"))
+
+
+def test_a_board_that_is_being_refilled_is_never_read_in_part(place: Place, edge: EdgeUnderTest) -> None:
+    fill(place)
+    rebuild(place)
+    sources = set()
+    for _ in range(4):
+        filling = threading.Thread(target=rebuild, args=(place,))
+        filling.start()
+        while filling.is_alive():
+            place_found, page = edge.get(LOWEST), edge.get("/api/v1/leaderboards/d?period=daily&limit=1")
+            assert (place_found.json()["rank"], place_found.json()["total"]) == (PLAYERS, PLAYERS)
+            assert (page.json()["total"], page.json()["entries"][0]["score"]) == (PLAYERS // 4, PLAYERS // 4)
+            assert edge.get("/api/v1/players/p3000/stats").json()["total_events"] == 3000
+            sources.add(place_found.headers["X-Source"])
+        filling.join()
+    assert "postgresql" in sources, "no read fell into a refill"
+    assert edge.get(LOWEST).headers["X-Source"] == "redis"
+    with place.redis() as client:
+        assert client.ttl("leaderboard:g:alltime") == -1
+        assert client.ttl(f"leaderboard:d:daily:{now()[:10]}") > 30 * 86_400
+    assert not leftovers(place)
+
+
+def test_a_refill_that_dies_leaves_no_board_to_read(
+    place: Place, edge: EdgeUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(place)
+    whole = refill.read_pages
+
+    def cut_off(*arguments: Any) -> Iterator[list[tuple[Any, ...]]]:
+        for number, page in enumerate(whole(*arguments)):
+            if number == 3:
+                raise psycopg.OperationalError("the server went away")
+            yield page
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refill, "read_pages", cut_off)
+        with pytest.raises(UnavailableError):
+            rebuild(place)
+    assert leftovers(place), "it died in the middle"
+    found = edge.get(LOWEST)
+    assert (found.json()["rank"], found.json()["total"]) == (PLAYERS, PLAYERS)
+    assert found.headers["X-Source"] == "postgresql"
+    rebuild(place)
+    assert edge.get(LOWEST).headers["X-Source"] == "redis"
+    assert not leftovers(place)
+
+
+def test_a_refill_that_another_overtook_shows_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It froze and lost its lock; what it read is older than what stands there now."""
+    fill(place)
+    whole = refill.read_pages
+
+    def overtaken(*arguments: Any) -> Iterator[list[tuple[Any, ...]]]:
+        yield from whole(*arguments)
+        with sinks(place) as other:
+            other.forget([0])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refill, "read_pages", overtaken)
+        with pytest.raises(UnavailableError, match="another consumer"):
+            rebuild(place)
+    with place.redis() as client:
+        assert not client.exists("leaderboard:g:alltime")
+
+
+def test_one_key_is_refilled_beside_its_name_too(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(place)
+    key, seen = "leaderboard:g:alltime", set[int]()
+    whole = refill.read_pages
+
+    def watched(*arguments: Any) -> Iterator[list[tuple[Any, ...]]]:
+        for page in whole(*arguments):
+            yield page
+            with place.redis() as client:
+                seen.add(int(client.zcard(key)))
+
+    monkeypatch.setattr(refill, "read_pages", watched)
+    with sinks(place) as sink, closing(_cache(place, sink)) as cache:
+        sink.start(0, 7)
+        sink.client.set(key, "a string")
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "replay", lambda: True)
+            cache.repair([key])
+        assert sink.client.zcard(key) == PLAYERS
+    assert seen == {0}
