@@ -31,6 +31,16 @@ if TYPE_CHECKING:
 Guard = Callable[[], AbstractContextManager["Pipeline"]]
 """Opens a transaction of Redis' that runs only while the caller may still refill, or raises UnavailableError."""
 
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a refill goes; `boards` is the sorted set of dated boards that were made, as sinks/apply.lua keeps it."""
+
+    client: "redis.Redis"
+    guard: Guard
+    boards: str
+
+
 _PAGE: Final = 2_000
 _FILLING: Final = "pipeline:filling:"
 """What stands before a board's key while it is filled, with an id of the refill."""
@@ -70,7 +80,7 @@ def _window(board: _Board) -> dict[str, object]:
     return {"keep": board.keep, "today": datetime.now(UTC).date()}
 
 
-def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, guard: Guard) -> int:
+def refill(connection: psycopg.Connection, target: Target, plan: Plan) -> int:
     """Clear and fill all keys of the plan's projections; returns how many rows were written.
 
     Raises psycopg.Error, and UnavailableError where Redis is away.
@@ -79,17 +89,17 @@ def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, gu
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if "stats" in plan.role.projections:
-            _clear(client, "player_stats:*")
-            written += _fill_stats(read_pages(connection, _STATS, {}), guard)
+            _clear(target.client, "player_stats:*")
+            written += _fill_stats(read_pages(connection, _STATS, {}), target)
         if "leaderboard" in plan.role.projections:
-            _clear(client, "leaderboard:*")
-            _clear(client, f"{_FILLING}*")
+            _clear(target.client, "leaderboard:*")
+            _clear(target.client, f"{_FILLING}*")
             for board, query in _boards(plan):
-                written += _fill_boards(client, board, read_pages(connection, query, _window(board)), guard)
+                written += _fill_boards(target, board, read_pages(connection, query, _window(board)))
     return written
 
 
-def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan) -> None:
+def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan, boards: str) -> None:
     """Clear and fill one key, named as `contract.event` names them."""
 
     @contextmanager
@@ -102,7 +112,9 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
         client.unlink(key)
     if key.startswith(stats_key("")):
         wanted = {"player": key[len(stats_key("")) :]}
-        _fill_stats(read_pages(connection, f"{_STATS} WHERE player_id = %(player)s", wanted), guard)
+        _fill_stats(
+            read_pages(connection, f"{_STATS} WHERE player_id = %(player)s", wanted), Target(client, guard, boards)
+        )
         return
     game, period, start = split_board_key(key)
     board, query = next(one for one in _boards(plan) if one[0].period == period)
@@ -111,7 +123,7 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
         where = " AND game_id = %(game)s AND day >= %(start)s AND day < %(stop)s"
     head, group, tail = query.partition(" GROUP BY")
     filters = {**_window(board), "game": game, "start": start, "stop": start + timedelta(days=board.days)}
-    _fill_boards(client, board, read_pages(connection, f"{head}{where}{group}{tail}", filters), guard)
+    _fill_boards(Target(client, guard, boards), board, read_pages(connection, f"{head}{where}{group}{tail}", filters))
 
 
 def split_board_key(key: str) -> tuple[str, str, date]:
@@ -132,10 +144,10 @@ def period_name(period: str, start: date) -> str:
     return f"{period}:{start:%Y-%m-%d}" if period == "daily" else f"{period}:{start:%G-W%V}"
 
 
-def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
+def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], target: Target) -> int:
     written = 0
     for page in pages:
-        with guard() as pipe:
+        with target.guard() as pipe:
             for player_id, total, breakdown, last in page:
                 fields: dict[Any, Any] = {f"event_{kind}": count for kind, count in breakdown.items()}
                 fields |= {"total_events": total, "last_event": format_timestamp(last)}
@@ -145,13 +157,13 @@ def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
     return written
 
 
-def _fill_boards(client: "redis.Redis", board: _Board, pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
+def _fill_boards(target: Target, board: _Board, pages: Iterator[list[tuple[Any, ...]]]) -> int:
     """Fill the boards of one period beside their names, and rename them when all of them are whole."""
     beside = f"{_FILLING}{uuid.uuid4()}:"
     filled: dict[str, date] = {}
     written = 0
     for page in pages:
-        pipe = client.pipeline(transaction=False)
+        pipe = target.client.pipeline(transaction=False)
         scores: dict[tuple[str, date], dict[Any, Any]] = {}
         for game, start, player, score in page:
             scores.setdefault((game, start), {})[player] = str(score)
@@ -164,12 +176,13 @@ def _fill_boards(client: "redis.Redis", board: _Board, pages: Iterator[list[tupl
         written += len(page)
     names = list(filled)
     for first in range(0, len(names), _PAGE):
-        with guard() as pipe:
+        with target.guard() as pipe:
             for key in names[first : first + _PAGE]:
                 pipe.rename(beside + key, key)
                 if board.days:
                     days = (filled[key] - date(1970, 1, 1)).days + board.days + board.keep
                     pipe.expireat(key, days * SECONDS_A_DAY)
+                    pipe.zadd(target.boards, {key: days * SECONDS_A_DAY})
             pipe.execute()
     return written
 
