@@ -40,7 +40,7 @@ class Reply:
 class EdgeUnderTest:
     """`gamemetrics serve` at a place."""
 
-    program = ("-m", "pipeline", "serve")
+    program: tuple[str, ...] = ("-m", "pipeline", "serve")
 
     def __init__(self, place: Place, **environment: str) -> None:
         self.port, self.metrics_port = free_port(), free_port()

@@ -39,11 +39,20 @@ local function add_stats(stats, refused)
 end
 
 -- A daily or weekly board lives for a while after its period; the time to live is set when the board is made. A late
--- event of a board that is gone makes it anew with a time that has passed, which removes it at once: a dated board in
--- Redis is whole or absent.
-local function add_board(key, players, scores, expire_at, refused)
+-- event of a board whose time has passed makes none: a dated board in Redis is whole or absent. One that was made, and
+-- is gone before its time (the clock leapt ahead, someone deleted it), would hold nothing but what comes now: it is
+-- refused, and so refilled. What was made stands in a sorted set, by when it ends, for a month after that.
+local function add_board(key, players, scores, expire_at, refused, made, now)
   local pcall = server.pcall
   local new = expire_at and server.call('EXISTS', key) == 0
+  if new then
+    if expire_at <= now then return end
+    if server.call('ZADD', made, 'NX', expire_at, key) == 0 then
+      refused[key] = true
+      return
+    end
+    server.call('ZREMRANGEBYSCORE', made, '-inf', now - 30 * 86400)
+  end
   for i = 1, #players do
     local score = pcall('ZINCRBY', key, scores[i], players[i])
     if type(score) == 'table' then
@@ -54,12 +63,13 @@ local function add_board(key, players, scores, expire_at, refused)
   if new then server.call('EXPIREAT', key, expire_at) end
 end
 
-local function add_boards(boards, refused)
+local function add_boards(boards, refused, made)
+  local now = tonumber(server.call('TIME')[1])
   for i, game in ipairs(boards.g) do
     local prefix, players, scores = 'leaderboard:' .. game .. ':', boards.p[i], boards.s[i]
     add_board(prefix .. 'alltime', players, scores, nil, refused)
-    add_board(prefix .. 'daily:' .. boards.d[i], players, scores, boards.x[i], refused)
-    add_board(prefix .. 'weekly:' .. boards.w[i], players, scores, boards.y[i], refused)
+    add_board(prefix .. 'daily:' .. boards.d[i], players, scores, boards.x[i], refused, made, now)
+    add_board(prefix .. 'weekly:' .. boards.w[i], players, scores, boards.y[i], refused, made, now)
   end
 end
 
@@ -83,7 +93,7 @@ local function apply(keys, args)
   local refused, deltas = {}, cjson.decode(args[6])
   server.call('HSET', hash, field, mark)
   if deltas.stats then add_stats(deltas.stats, refused) end
-  if deltas.boards then add_boards(deltas.boards, refused) end
+  if deltas.boards then add_boards(deltas.boards, refused, hash .. ':boards') end
   for key in pairs(refused) do server.call('SADD', hash .. ':refused', key) end
   return answer(hash, 'applied', mark)
 end

@@ -18,7 +18,7 @@ from pipeline.epoch.outbox import Call
 from pipeline.sinks.connection import connect, translated, unblocking
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink, Standing
-from pipeline.sinks.refill import refill, refill_key
+from pipeline.sinks.refill import Target, refill, refill_key
 from pipeline.sinks.registry import read_watermarks
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Cache:
                 return
             for key in sorted(set(keys)):
                 with translated():
-                    refill_key(self._connection(), self._sink.client, key, self._plan)
+                    refill_key(self._connection(), self._sink.client, key, self._plan, self._sink.boards)
                 self._sink.mended(key)
                 log.warning("key refilled", key=key, reason="it held another type, so an increment was refused")
 
@@ -104,9 +104,8 @@ class Cache:
         marks = {mark.partition: mark.next_offset for mark in self._marks(None)}
         token = self._sink.forget(marks)
         with translated():
-            keys = refill(
-                self._connection(), self._sink.client, self._plan, lambda: self._sink.while_held(marks, token)
-            )
+            target = Target(self._sink.client, lambda: self._sink.while_held(marks, token), self._sink.boards)
+            keys = refill(self._connection(), target, self._plan)
         self._sink.restore(marks, token)
         log.info("Redis refilled", group=self._group, keys=keys)
         return keys

@@ -81,6 +81,7 @@ class RedisSink:
         self._topic = settings.kafka_topic
         self._key = watermark_key(group_id)
         self._refused = refused_key(group_id)  # as apply.lua names it
+        self.boards = f"{self._key}:boards"  # likewise: the dated boards that were made
 
     @property
     def client(self) -> "redis.Redis":
@@ -127,7 +128,7 @@ class RedisSink:
         token = f"refilling:{uuid.uuid4()}".encode()
         fields: dict[Any, Any] = {self._field(partition): token for partition in partitions}
         with translated(), self._client.pipeline(transaction=True) as pipe:
-            pipe.delete(self._key, self._refused)
+            pipe.delete(self._key, self._refused, self.boards)
             if fields:
                 pipe.hset(self._key, mapping=fields)
             pipe.execute()

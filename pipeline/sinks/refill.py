@@ -12,6 +12,7 @@ another has refilled everything, must not put its own older rows there.
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, LiteralString
 
@@ -38,6 +39,16 @@ if TYPE_CHECKING:
 
 Guard = Callable[[], AbstractContextManager["Pipeline"]]
 """Opens a transaction of Redis' that runs only while the caller may still refill, or raises UnavailableError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a refill goes; `boards` is the sorted set of dated boards that were made, as sinks/apply.lua keeps it."""
+
+    client: "redis.Redis"
+    guard: Guard
+    boards: str
+
 
 _PAGE: Final = 2_000
 _FILLING: Final = "pipeline:filling:"
@@ -73,7 +84,7 @@ def _window(period: Period, keep: int) -> dict[str, object]:
     return {"back": period.days_back(keep), "today": datetime.now(UTC).date()}
 
 
-def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, guard: Guard) -> int:
+def refill(connection: psycopg.Connection, target: Target, plan: Plan) -> int:
     """Clear and fill all keys of the plan's projections; returns how many rows were written.
 
     Raises psycopg.Error, and UnavailableError where Redis is away.
@@ -82,19 +93,19 @@ def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan, gu
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         if "stats" in plan.role.projections:
-            _clear(client, STATS_KEYS)
-            written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), guard)
+            _clear(target.client, STATS_KEYS)
+            written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), target)
         if "leaderboard" in plan.role.projections:
-            _clear(client, BOARD_KEYS)
-            _clear(client, f"{_FILLING}*")
+            _clear(target.client, BOARD_KEYS)
+            _clear(target.client, f"{_FILLING}*")
             for period in PERIODS.values():
                 keep = plan.expiry.of(period)
                 pages = read_pages(connection, _scores(period), _window(period, keep))
-                written += _fill_boards(client, period, keep, pages, guard)
+                written += _fill_boards(target, period, keep, pages)
     return written
 
 
-def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan) -> None:
+def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan, boards: str) -> None:
     """Clear and fill one key, named as `contract.boards` names them."""
 
     @contextmanager
@@ -105,21 +116,22 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
 
     with redis_translated():
         client.unlink(key)
+    target = Target(client, guard, boards)
     if (player := stats_player(key)) is not None:
         query = sql.SQL(f"{_STATS} WHERE player_id = %(player)s")
-        _fill_stats(read_pages(connection, query, {"player": player}), guard)
+        _fill_stats(read_pages(connection, query, {"player": player}), target)
         return
     game, period, start = read_board_key(key)
     keep = plan.expiry.of(period)
     filters = {**_window(period, keep), "game": game, "start": start, "stop": start + timedelta(days=period.days)}
     pages = read_pages(connection, _scores(period, of_one_board=True), filters)
-    _fill_boards(client, period, keep, pages, guard)
+    _fill_boards(target, period, keep, pages)
 
 
-def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
+def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], target: Target) -> int:
     written = 0
     for page in pages:
-        with guard() as pipe:
+        with target.guard() as pipe:
             for player_id, total, breakdown, last in page:
                 fields: dict[Any, Any] = stats_fields(total, breakdown, last)
                 pipe.hset(stats_key(player_id), mapping=fields)
@@ -128,15 +140,13 @@ def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], guard: Guard) -> int:
     return written
 
 
-def _fill_boards(
-    client: "redis.Redis", period: Period, keep: int, pages: Iterator[list[tuple[Any, ...]]], guard: Guard
-) -> int:
+def _fill_boards(target: Target, period: Period, keep: int, pages: Iterator[list[tuple[Any, ...]]]) -> int:
     """Fill the boards of one period beside their names, and rename them when all of them are whole."""
     beside = f"{_FILLING}{uuid.uuid4()}:"
     filled: dict[str, date] = {}
     written = 0
     for page in pages:
-        pipe = client.pipeline(transaction=False)
+        pipe = target.client.pipeline(transaction=False)
         scores: dict[tuple[str, date | None], dict[Any, Any]] = {}
         for game, start, player, score in page:
             scores.setdefault((game, start), {})[player] = str(score)
@@ -150,11 +160,13 @@ def _fill_boards(
         written += len(page)
     names = list(filled)
     for first in range(0, len(names), _PAGE):
-        with guard() as pipe:
+        with target.guard() as pipe:
             for key in names[first : first + _PAGE]:
                 pipe.rename(beside + key, key)
                 if period.dated:
-                    pipe.expireat(key, period.expires_at(filled[key], keep))
+                    expires_at = period.expires_at(filled[key], keep)
+                    pipe.expireat(key, expires_at)
+                    pipe.zadd(target.boards, {key: expires_at})
             pipe.execute()
     return written
 

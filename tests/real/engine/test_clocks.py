@@ -44,7 +44,7 @@ def days(place: Place) -> tuple[int, int]:
     with place.pg() as connection:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM day_partitions WHERE parent = 'events'::regclass),"
-            " settled_before - date '2000-01-01' FROM leaderboard_horizon"
+            " coalesce(nullif(settled_before, '-infinity') - date '2000-01-01', 0) FROM leaderboard_horizon"
         ).fetchone()
     assert row is not None
     return row[0], row[1]
@@ -75,14 +75,19 @@ def test_without_a_partition_for_today_events_wait_for_the_clocks(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They would all be dead letters else: of a day that no partition holds."""
-    with sink_at(place) as sink:
+    with sink_at(place) as sink, place.pg() as connection:
+        ahead = connection.execute(
+            "SELECT partition::text FROM day_partitions WHERE parent = 'events'::regclass AND upper_bound > now()"
+        ).fetchall()
+        for (name,) in ahead:
+            connection.execute(f"DROP TABLE {name}".encode())
         with monkeypatch.context() as patch:
             patch.setattr(postgres, "datetime", shifted(timedelta(hours=-3)))
             with pytest.raises(UnavailableError, match="ahead of the consumer's"):
                 sink.maintain()
-        assert days(place)[0] == 0
+        before = days(place)[0]
         sink.maintain()
-        assert days(place)[0] > 7
+        assert days(place)[0] >= before + 7
 
 
 def test_a_debt_is_kept_by_the_clock_that_dated_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.engine import consumer as engine
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES
@@ -90,7 +91,8 @@ def test_exactly_the_bad_records_are_dead_lettered_and_their_neighbours_counted(
     for number, bad in enumerate(BAD_RECORDS):
         reason, code, service, value, key = found.pop(placed[2 * number + 1])
         assert reason.startswith(f"{bad.field}: ") if bad.field else ": " not in reason[:9]
-        assert (code, service, value, key) == ("invalid", "event-consumer", bad.value, b"k")
+        kept = bad.value and bad.value[: MAX_EVENT_BYTES + 1]
+        assert (code, service, value, key) == ("invalid", "event-consumer", kept, b"k")
     assert found == {}
     count = len(BAD_RECORDS)
     assert fates(place) == (count, 0, count)
@@ -128,7 +130,10 @@ def test_what_postgresql_refuses_is_found_among_many_and_dead_lettered(place: Pl
     place.produce([("the key", record) for record in [*records, tiny]], partition=0)
     consume_all(place)
     dead = rows(place, "SELECT record_offset, error_message, code FROM dlq_events ORDER BY record_offset")
-    assert [(offset, code) for offset, _, code in dead] == [*((n, "refused") for n in (0, 17, 99)), (100, "invalid")]
+    assert [(offset, code) for offset, _, code in dead] == [
+        *((n, "refused") for n in (0, 17, 99)),
+        (100, "invalid"),
+    ]
     letters = "SELECT DISTINCT record_key, record_timestamp > now() - interval '1 minute' FROM dlq_events"
     assert rows(place, letters) == [(b"the key", True)], "the record's own, and not its event's"
     assert "no_bots" in dead[0][1]

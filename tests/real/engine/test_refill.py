@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
@@ -14,9 +15,12 @@ from pipeline.errors import UnavailableError
 from pipeline.sinks import refill
 from pipeline.sinks.level import Cache
 from pipeline.sinks.redis import RedisSink
+from tests.chaos.truth import assert_exact
+from tests.consuming import caught_up, consume_all, consuming
 from tests.edges import EdgeUnderTest
-from tests.events import now
+from tests.events import encoded, now
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -146,3 +150,31 @@ def test_one_key_is_refilled_beside_its_name_too(place: Place, monkeypatch: pyte
             cache.repair([key])
         assert sink.client.zcard(key) == PLAYERS
     assert seen == {0}
+
+
+def test_a_board_that_is_gone_before_its_time_is_refilled_and_not_begun_anew(place: Place) -> None:
+    """Valkey's clock leapt ahead, and back: what it let expire would hold nothing but what is counted from then on."""
+    day, week = f"leaderboard:g:daily:{now()[:10]}", "leaderboard:g:weekly:*"
+    with consuming(place), place.redis() as client:
+        place.produce([encoded(player_id=f"p{n}", game_id="g", data={"score": 1}) for n in range(50)])
+        caught_up(place)
+        assert client.zcard(day) == 50
+        (weekly,) = client.keys(week)
+        for key in (day, weekly):
+            client.pexpireat(key, 1)
+        assert not client.exists(day, weekly)
+        place.produce([encoded(player_id="p0", game_id="g", data={"score": 1})])
+        eventually(lambda: client.zcard(day) == client.zcard(weekly) == 50)
+        caught_up(place)
+        assert client.zscore(day, "p0") == client.zscore(weekly, "p0") == 2
+        assert client.ttl(day) > 30 * 86_400
+    assert_exact(place)
+
+
+def test_a_late_event_of_a_board_whose_time_has_passed_makes_none(place: Place) -> None:
+    then = now(timedelta(days=-200))
+    place.produce([encoded(game_id="g", timestamp=then)])
+    consume_all(place)
+    with place.redis() as client:
+        assert client.keys("leaderboard:g:*") == [b"leaderboard:g:alltime"]
+        assert not client.exists(f"pipeline:watermarks:{place.group}:boards")

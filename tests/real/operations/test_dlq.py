@@ -16,6 +16,7 @@ from tests.commanding import gamemetrics, told
 from tests.consuming import caught_up, consume_all, consuming
 from tests.events import encoded
 from tests.place import Place
+from tests.topics import limit_messages
 
 if TYPE_CHECKING:
     from pipeline.epoch.roles import RoleName
@@ -248,13 +249,7 @@ def test_what_is_longer_than_an_event_is_kept_in_part_and_never_sent_again(place
 
 
 def test_letters_from_before_are_read_by_bytes_and_those_too_large_for_the_topic_hold_up_none(place: Place) -> None:
-    resource = ConfigResource(
-        ConfigResource.Type.TOPIC,
-        place.topic,
-        incremental_configs=[ConfigEntry("max.message.bytes", "20000", incremental_operation=AlterConfigOpType.SET)],
-    )
-    for done in AdminClient(place.stack.kafka.admin_config()).incremental_alter_configs([resource]).values():
-        done.result(15)
+    limit_messages(place, 20_000)
     with place.pg() as connection:
         for number in range(60):
             size = (1_500_000, 40_000, 9_000)[number % 3]

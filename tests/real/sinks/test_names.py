@@ -30,7 +30,7 @@ from pipeline.epoch.rejected import BadRatio
 from pipeline.epoch.roles import ROLES
 from pipeline.sinks.connection import connect
 from pipeline.sinks.redis import RedisSink
-from pipeline.sinks.refill import refill, refill_key
+from pipeline.sinks.refill import Target, refill, refill_key
 from tests.place import Place
 
 pytestmark = pytest.mark.real
@@ -122,7 +122,7 @@ def test_the_function_and_a_refill_write_the_boards_that_the_contract_names(plac
         client.set(stats_key("gone"), "x")
         marks = {0: 1}
         token = sink.forget(marks)
-        refill(connection, sink.client, PLAN, lambda: sink.while_held(marks, token))
+        refill(connection, Target(sink.client, lambda: sink.while_held(marks, token), sink.boards), PLAN)
         sink.restore(marks, token)
         assert boards(place) == expected
         assert client.hgetall(stats_key("p")) == hashed
@@ -130,6 +130,6 @@ def test_the_function_and_a_refill_write_the_boards_that_the_contract_names(plac
 
         for key in (*list(expected)[::997], stats_key("p")):
             client.set(key, "of another type")
-            refill_key(connection, sink.client, key, PLAN)
+            refill_key(connection, sink.client, key, PLAN, sink.boards)
         assert boards(place) == expected
         assert client.hgetall(stats_key("p")) == hashed
