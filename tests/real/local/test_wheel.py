@@ -19,7 +19,6 @@ from tests.real.local.test_run import Running
 pytestmark = pytest.mark.real
 
 ROOT: Final = Path(__file__).resolve().parents[3]
-SOURCE: Final = ("pyproject.toml", "README.md", "LICENSE", "pipeline", "migrations")
 PIP: Final = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
 DATA: Final = {".sql", ".lua", ".html", ".lock", ".toml", ".typed"}
 """What the package reads beside its code."""
@@ -29,12 +28,10 @@ DATA: Final = {".sql", ".lua", ".html", ".lock", ".toml", ".typed"}
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built without network by the setuptools of this environment; nothing is left in the checkout."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for name in SOURCE:
-        if (ROOT / name).is_dir():
-            ignored = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=ignored)
-        else:
-            shutil.copy(ROOT / name, source)
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
+    for name in listed.stdout.splitlines():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name, follow_symlinks=False)
     options = ("--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(target))
     subprocess.run([*PIP, "wheel", *options, str(source)], check=True, timeout=120)
     (built,) = target.glob("*.whl")
