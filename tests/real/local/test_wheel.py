@@ -28,9 +28,7 @@ DATA: Final = {".sql", ".lua", ".html", ".lock", ".toml", ".typed"}
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built without network by the setuptools of this environment; nothing is left in the checkout."""
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    listed = subprocess.run(
-        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.splitlines()
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, source / name, follow_symlinks=False)
