@@ -155,6 +155,19 @@ def refused_key(group_id: str) -> str:
     return f"{watermark_key(group_id)}:refused"
 
 
+def made_key(group_id: str) -> str:
+    """Name the sorted set of the dated boards that a group made, by when they end."""
+    return f"{watermark_key(group_id)}:boards"
+
+
+FILLING_KEYS: Final = "pipeline:filling:*"
+
+
+def filling_key(refill: str, key: str) -> str:
+    """Name a board while it is filled by the refill of an id: nobody reads it there."""
+    return f"{FILLING_KEYS.removesuffix('*')}{refill}:{key}"
+
+
 # -- the hash of a player's statistics -------------------------------------------------------------------------------
 
 TOTAL_EVENTS: Final = "total_events"

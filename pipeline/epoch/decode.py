@@ -9,8 +9,7 @@ alone rejects, and a differential test holds the lanes to never accepting anythi
 A lane that raises, or returns what it was not given, hands its records on as well: slower, and right. A record on which
 the judge itself raises is rejected with the code `internal`, and no other with it.
 
-Why not orjson for all: what it builds of `data` would only be dumped again (ARCHITECTURE.md, "Decode", has the
-measurement).
+Why not orjson for all: what it builds of `data` would only be dumped again (docs/decisions.md has the measurement).
 """
 
 from dataclasses import dataclass

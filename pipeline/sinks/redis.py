@@ -18,7 +18,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from redis.retry import Retry
 
 from pipeline.config import Settings
-from pipeline.contract.boards import refused_key, watermark_key
+from pipeline.contract.boards import made_key, refused_key, watermark_key
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, UnavailableError
 
@@ -81,7 +81,7 @@ class RedisSink:
         self._topic = settings.kafka_topic
         self._key = watermark_key(group_id)
         self._refused = refused_key(group_id)  # as apply.lua names it
-        self.boards = f"{self._key}:boards"  # likewise: the dated boards that were made
+        self.boards = made_key(group_id)  # likewise
 
     @property
     def client(self) -> "redis.Redis":

@@ -21,10 +21,12 @@ from psycopg import sql
 
 from pipeline.contract.boards import (
     BOARD_KEYS,
+    FILLING_KEYS,
     PERIODS,
     STATS_KEYS,
     Period,
     board_key,
+    filling_key,
     read_board_key,
     stats_fields,
     stats_key,
@@ -51,8 +53,6 @@ class Target:
 
 
 _PAGE: Final = 2_000
-_FILLING: Final = "pipeline:filling:"
-"""What stands before a board's key while it is filled, with an id of the refill."""
 
 _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
 _SCORES: Final = "SELECT game_id, {first_day}, player_id, {score} FROM {table} WHERE {which}{grouped}"
@@ -97,7 +97,7 @@ def refill(connection: psycopg.Connection, target: Target, plan: Plan) -> int:
             written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), target)
         if "leaderboard" in plan.role.projections:
             _clear(target.client, BOARD_KEYS)
-            _clear(target.client, f"{_FILLING}*")
+            _clear(target.client, FILLING_KEYS)
             for period in PERIODS.values():
                 keep = plan.expiry.of(period)
                 pages = read_pages(connection, _scores(period), _window(period, keep))
@@ -142,7 +142,7 @@ def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], target: Target) -> int:
 
 def _fill_boards(target: Target, period: Period, keep: int, pages: Iterator[list[tuple[Any, ...]]]) -> int:
     """Fill the boards of one period beside their names, and rename them when all of them are whole."""
-    beside = f"{_FILLING}{uuid.uuid4()}:"
+    refill_id = str(uuid.uuid4())
     filled: dict[str, date] = {}
     written = 0
     for page in pages:
@@ -153,7 +153,7 @@ def _fill_boards(target: Target, period: Period, keep: int, pages: Iterator[list
         for (game, start), members in scores.items():
             day = start or date.min
             key = board_key(game, period.label(day))
-            pipe.zadd(beside + key, members)
+            pipe.zadd(filling_key(refill_id, key), members)
             filled[key] = day
         with redis_translated():
             pipe.execute()
@@ -162,7 +162,7 @@ def _fill_boards(target: Target, period: Period, keep: int, pages: Iterator[list
     for first in range(0, len(names), _PAGE):
         with target.guard() as pipe:
             for key in names[first : first + _PAGE]:
-                pipe.rename(beside + key, key)
+                pipe.rename(filling_key(refill_id, key), key)
                 if period.dated:
                     expires_at = period.expires_at(filled[key], keep)
                     pipe.expireat(key, expires_at)
