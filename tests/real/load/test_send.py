@@ -125,7 +125,10 @@ def test_a_load_that_is_broken_off_ends(place: Place, edge: EdgeUnderTest) -> No
     with subprocess.Popen(command, env={**place.environment(), "PORT": str(edge.port)}) as loading:
         eventually(lambda: edge.metric("events_published_total") > 0, timeout=30)
         loading.send_signal(signal.SIGINT)
-        assert loading.wait(timeout=30) != 0
+        try:
+            assert loading.wait(timeout=30) != 0
+        finally:
+            loading.kill()
     assert edge.metric("events_received_total") < 100_000
 
 
