@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check
+.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check viewer
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/requirements.lock
 	echo 'setuptools>=77' | $(BIN)/uv pip compile --quiet - --universal --python-version 3.11 --constraint requirements.lock \
 		--generate-hashes --no-emit-index-url --custom-compile-command "make lock" -o deploy/image/build.lock
+
+viewer: setup ## Fetch the viewer of the API's page anew (needs npm)
+	$(BIN)/python scripts/fetch_viewer.py $(VERSION)
 
 deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, Prometheus)
 	$(PYTEST) tests/deploy

@@ -10,7 +10,7 @@ from pipeline.api.access.keyring import Caller, Scope
 from pipeline.api.access.rights import Right, check_every_game, check_game
 from pipeline.api.boards.get_boards import get_board, get_place, get_statistics, read_segment
 from pipeline.api.context import Context
-from pipeline.api.docs import DOCS_PAGE
+from pipeline.api.docs import Documentation
 from pipeline.api.events.post_batch import MAX_BYTES, post_batch
 from pipeline.api.events.post_event import post_event
 from pipeline.api.http.connection import Connection
@@ -26,10 +26,6 @@ _GAME: Final = "{game_id}"
 _SEND: Final = Right("write", "the games in the body")
 _READ_GAME: Final = Right("read", "the game in the path")
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-_PAGE_HEADERS: Final = (
-    ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
-    ("X-Content-Type-Options", "nosniff"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Route:
     template: str
     post: Post | None = None
     get: Get | None = None
-    page: Callable[[], Page] | None = None
+    page: Callable[[Head], Page] | None = None
     max_body: int = 0
     right: Right | None = None
 
@@ -95,22 +91,22 @@ CALLS: Final = (
 def monitoring_routes(context: Context) -> list[Route]:
     """Return what METRICS_PORT serves, and PORT as well."""
     return [
-        Route("/health/live", page=lambda: (200, encode_json(200, {"status": "live"}))),
-        Route("/health/ready", page=lambda: _ready(context)),
-        Route("/metrics", page=lambda: (200, encode(200, context.metrics.expose(), _METRICS_TYPE))),
+        Route("/health/live", page=lambda _: (200, encode_json(200, {"status": "live"}))),
+        Route("/health/ready", page=lambda _: _ready(context)),
+        Route("/metrics", page=lambda _: (200, encode(200, context.metrics.expose(), _METRICS_TYPE))),
     ]
 
 
 def public_routes(context: Context) -> list[Route]:
     """Return what PORT serves."""
-    described = encode(200, document())
-    shown = encode(200, DOCS_PAGE, "text/html; charset=utf-8", _PAGE_HEADERS)
+    described, viewer = encode(200, document()), Documentation()
     return [
         *monitoring_routes(context),
         *CALLS,
-        Route("/openapi.json", page=lambda: (200, described)),
-        Route("/docs", page=lambda: (200, shown)),
-        Route("/", page=lambda: (302, encode(302, b"", "text/plain", [("Location", "/docs")]))),
+        Route("/openapi.json", page=lambda _: (200, described)),
+        Route("/docs", page=viewer.answer),
+        Route("/docs/{file}", page=viewer.answer),
+        Route("/", page=lambda _: (302, encode(302, b"", "text/plain", [("Location", "/docs")]))),
     ]
 
 
@@ -160,7 +156,7 @@ class Edge:
         if body:
             raise Refusal(400, "a GET has no body")
         if route.page is not None:
-            connection.reply(*route.page())
+            connection.reply(*route.page(head))
         elif route.get is not None:
             caller = self._caller(route, head, connection.peer, body)
             self._desk.spawn(connection, route.get(self._desk, connection, head, caller))

@@ -3,16 +3,19 @@
 Every event brings its own event_id and timestamp, so a request may be sent again whatever became of the first try.
 """
 
-import http.client
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from time import monotonic
-from typing import Final
+from typing import Any, Final, Self
 from urllib.parse import urlsplit
 
 import orjson
+from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Retry, connection_from_url
+from urllib3.exceptions import HTTPError, MaxRetryError
 
 from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.load.workload import Workload, client_bodies
@@ -21,8 +24,9 @@ _MADE_AT_ONCE: Final = 10_000
 _CONNECTIONS: Final = 16
 _TIMEOUT_SECONDS: Final = 35.0
 _TRIES: Final = 20
-_MAX_WAIT_SECONDS: Final = 30.0
-_RETRIED: Final = frozenset({429, 503})
+_MAX_WAIT_SECONDS: Final = 30
+_MAX_BACKOFF_SECONDS: Final = 1.0
+_RETRIED: Final = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Tally:
 
 
 Watch = Callable[[Tally], None]
+_Waiting = queue.Queue[list[str] | None]
+"""Requests to send, each the bodies of its events; None ends one thread."""
 
 
 def send_load(target: Target, shape: Shape, workload: Workload, watch: Watch) -> Tally:
@@ -86,14 +92,17 @@ def send_load(target: Target, shape: Shape, workload: Workload, watch: Watch) ->
     _knock(target)
     tally = Tally()
     stop = threading.Event()
-    waiting: queue.Queue[list[str] | None] = queue.Queue(maxsize=4 * _CONNECTIONS)
-    senders = [
-        threading.Thread(target=_Sender(target, shape, tally, stop).run, args=(waiting,), name=f"load-{number}")
-        for number in range(_CONNECTIONS)
+    pool = connection_from_url(
+        target.url, maxsize=_CONNECTIONS, block=True, timeout=_TIMEOUT_SECONDS, retries=_Patience(stop, tally)
+    )
+    sender = _Sender(pool, target, shape, tally, stop)
+    waiting: _Waiting = queue.Queue(maxsize=4 * _CONNECTIONS)
+    threads = [
+        threading.Thread(target=sender.run, args=(waiting,), name=f"load-{number}") for number in range(_CONNECTIONS)
     ]
     began = monotonic()
-    for sender in senders:
-        sender.start()
+    for thread in threads:
+        thread.start()
     try:
         for due, request in _requests(workload, shape):
             if stop.is_set():
@@ -103,20 +112,26 @@ def send_load(target: Target, shape: Shape, workload: Workload, watch: Watch) ->
                 watch(tally)
             waiting.put(request)
             watch(tally)
-        for _ in senders:
-            waiting.put(None)
-        for sender in senders:
-            while sender.is_alive():
-                sender.join(0.1)
+        _end(threads, waiting)
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.1)
                 watch(tally)
     finally:
         # Also when the user breaks off: what waits is left, and what is under way ends with its answer.
         stop.set()
-        for sender in senders:
-            sender.join()
+        _end(threads, waiting)
+        for thread in threads:
+            thread.join()
+        pool.close()
     tally.seconds = monotonic() - began
     tally.add(0, shape.count - tally.done, "broken off")  # nothing, unless a sender gave up
     return tally
+
+
+def _end(threads: list[threading.Thread], waiting: "_Waiting") -> None:
+    for _ in threads:
+        waiting.put(None)
 
 
 def _requests(workload: Workload, shape: Shape) -> Iterator[tuple[float, list[str]]]:
@@ -130,30 +145,60 @@ def _requests(workload: Workload, shape: Shape) -> Iterator[tuple[float, list[st
             yield due, bodies[place : place + size]
 
 
-def _connect(target: Target) -> http.client.HTTPConnection:
-    address = urlsplit(target.url)
-    kind = http.client.HTTPSConnection if address.scheme == "https" else http.client.HTTPConnection
-    return kind(address.hostname or "", address.port, timeout=_TIMEOUT_SECONDS)
-
-
 def _knock(target: Target) -> None:
-    connection = _connect(target)
+    address = urlsplit(target.url)
+    port = address.port or (443 if address.scheme == "https" else 80)
     try:
-        connection.connect()
+        socket.create_connection((address.hostname or "", port), _TIMEOUT_SECONDS).close()
     except OSError as error:
         raise UnavailableError(f"nothing answers at {target.url} ({error}): is `gamemetrics serve` running?") from error
-    finally:
-        connection.close()
+
+
+class _Patience(Retry):
+    """When a request is sent again: after any failure of the connection, and on 429 and 503 when they say.
+
+    Waits end with the load, and nothing is tried after it.
+    """
+
+    def __init__(self, stop: threading.Event, tally: Tally, **options: Any) -> None:  # noqa: ANN401 (Retry's own)
+        policy = {
+            "total": _TRIES - 1,
+            "allowed_methods": {"POST"},
+            "status_forcelist": _RETRIED,
+            "raise_on_status": False,
+            "backoff_factor": _MAX_BACKOFF_SECONDS / 4,
+            "backoff_max": _MAX_BACKOFF_SECONDS,
+            "retry_after_max": _MAX_WAIT_SECONDS,
+        }
+        super().__init__(**{**policy, **options})
+        self._stop = stop
+        self._tally = tally
+
+    def new(self, **options: Any) -> Self:  # noqa: ANN401
+        """Return the policy for what is left of the tries."""
+        return super().new(stop=self._stop, tally=self._tally, **options)
+
+    def is_exhausted(self) -> bool:
+        """Tell whether to give up."""
+        return self._stop.is_set() or super().is_exhausted()
+
+    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
+        """Wait before the next try."""
+        self._tally.retried()
+        told = self.get_retry_after(response) if response is not None else None
+        self._stop.wait(self.get_backoff_time() if told is None else told)
 
 
 class _Sender:
-    """One connection's worth of sending, in a thread."""
+    """Sends requests; each thread runs the same."""
 
-    def __init__(self, target: Target, shape: Shape, tally: Tally, stop: threading.Event) -> None:
+    def __init__(
+        self, pool: HTTPConnectionPool, target: Target, shape: Shape, tally: Tally, stop: threading.Event
+    ) -> None:
+        self._pool = pool
         self._tally = tally
         self._stop = stop
         self._batch = shape.batch > 1
-        self._connection = _connect(target)
         self._path = urlsplit(target.url).path.rstrip("/") + (
             "/api/v1/events/batch" if self._batch else "/api/v1/events"
         )
@@ -161,54 +206,30 @@ class _Sender:
         if target.key:
             self._headers["Authorization"] = f"Bearer {target.key}"
 
-    def run(self, waiting: "queue.Queue[list[str] | None]") -> None:
+    def run(self, waiting: "_Waiting") -> None:
         """Send requests until there are no more, or the load is broken off."""
         while (request := waiting.get()) is not None:
-            if self._stop.is_set():
-                continue
-            self._deliver(request)
-        self._connection.close()
+            if not self._stop.is_set():
+                self._deliver(request)
 
     def _deliver(self, request: list[str]) -> None:
         """Send one request until it has an outcome."""
         body = "\n".join(request).encode()
-        error = ""
-        for attempt in range(_TRIES):
-            if attempt:
-                self._tally.retried()
-            try:
-                status, retry_after, answer = self._post(body)
-            except (OSError, http.client.HTTPException) as failure:
-                self._connection.close()
-                error, wait = f"{type(failure).__name__}: {failure}", 0.5
-            else:
-                if status not in _RETRIED:
-                    self._settle(request, status, answer)
-                    return
-                error, wait = f"HTTP {status}: {answer.decode('utf-8', 'replace').strip()}", retry_after
-            if self._stop.wait(min(wait, _MAX_WAIT_SECONDS)):
-                break
-        self._tally.add(0, len(request), error)
+        try:
+            answer = self._pool.urlopen("POST", self._path, body, self._headers, redirect=False)
+        except HTTPError as error:
+            reason = error.reason if isinstance(error, MaxRetryError) else error
+            self._tally.add(0, len(request), f"{type(reason).__name__}: {reason}")
+        else:
+            self._count(request, answer)
+            if answer.status not in _RETRIED:
+                return
         # The server is away for good: the rest need not be tried one by one.
         self._stop.set()
 
-    def _post(self, body: bytes) -> tuple[int, float, bytes]:
-        self._connection.request("POST", self._path, body, self._headers)
-        response = self._connection.getresponse()
-        answer = response.read()
-        return response.status, _seconds(response.getheader("Retry-After")), answer
-
-    def _settle(self, request: list[str], status: int, answer: bytes) -> None:
-        accepted = len(request) if status == http.client.OK else 0
-        if self._batch and status == http.client.OK:
-            accepted = int(orjson.loads(answer)["accepted"])
+    def _count(self, request: list[str], answer: BaseHTTPResponse) -> None:
+        accepted = len(request) if answer.status == HTTPStatus.OK else 0
+        if self._batch and accepted:
+            accepted = int(orjson.loads(answer.data)["accepted"])
         failed = len(request) - accepted
-        self._tally.add(accepted, failed, f"HTTP {status}: {answer.decode('utf-8', 'replace').strip()}")
-
-
-def _seconds(header: str | None) -> float:
-    """Read Retry-After in seconds; one second where there is none to read."""
-    try:
-        return max(0.0, float(header or "1"))
-    except ValueError:
-        return 1.0
+        self._tally.add(accepted, failed, f"HTTP {answer.status}: {answer.data.decode('utf-8', 'replace').strip()}")

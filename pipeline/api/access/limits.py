@@ -14,11 +14,12 @@ from importlib.resources import files
 from typing import Final
 
 import structlog
+from redis.asyncio import Redis
 
 from pipeline.api.access.bucket import Bucket
 from pipeline.api.access.keyring import ANYONE, Caller
 from pipeline.api.http.replies import Header, Refusal
-from pipeline.api.valkey import ReplyError, Script, Valkey
+from pipeline.api.valkey import answering
 from pipeline.errors import UnavailableError
 
 _LEASE_S: Final = 0.5
@@ -163,17 +164,15 @@ The answer: whether it passes, the events and bytes granted, the seconds to wait
 class _Lessor:
     """Asks Valkey for a lease, or the account's own buckets while Valkey is away."""
 
-    def __init__(self, valkey: Valkey) -> None:
-        self._valkey = valkey
-        self._script = Script((files("pipeline.api.access") / "limits.lua").read_text())
+    def __init__(self, valkey: Redis) -> None:
+        self._script = valkey.register_script((files("pipeline.api.access") / "limits.lua").read_text())
         self.local = False
 
     async def __call__(self, account: Account, needs: list[int], wants: list[float]) -> _Answer:
         try:
-            answer = await self._script.call(
-                self._valkey, [f"ratelimit:{account.name}"], *account.arguments(needs, wants)
-            )
-        except (UnavailableError, ReplyError) as error:
+            async with answering():
+                answer = await self._script([f"ratelimit:{account.name}"], account.arguments(needs, wants))
+        except UnavailableError as error:
             self._note(local=True, reason=str(error))
             return account.charge_locally(needs, time.monotonic())
         self._note(local=False, reason="")
@@ -196,7 +195,7 @@ def bounded(rate: float) -> float:
 class Limits:
     """The accounts of all callers."""
 
-    def __init__(self, valkey: Valkey, events_per_second: float, bytes_per_second: float) -> None:
+    def __init__(self, valkey: Redis, events_per_second: float, bytes_per_second: float) -> None:
         self._events = events_per_second
         self._bytes = bytes_per_second
         self._limited = events_per_second > 0 or bytes_per_second > 0

@@ -2,11 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, cast
+
+from redis.asyncio import Redis
 
 from pipeline.api.boards.reads import Page
 from pipeline.api.schemas import Entry, Statistics
-from pipeline.api.valkey import ReplyError, Script, Valkey
+from pipeline.api.valkey import answering
 from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, counts_in, stats_key
 from pipeline.errors import UnavailableError
 
@@ -27,17 +29,14 @@ return {total, first, redis.call('ZREVRANGE', KEYS[1], first, last, 'WITHSCORES'
 class RedisBoards:
     """Reads the keys that the consumer writes."""
 
-    def __init__(self, valkey: Valkey) -> None:
+    def __init__(self, valkey: Redis) -> None:
         self._valkey = valkey
-        self._page = Script(_PAGE)
+        self._page = valkey.register_script(_PAGE)
 
     async def statistics(self, player_id: str) -> Statistics | None:
         """Return a player's statistics."""
-        try:
-            flat = await self._valkey.call("HGETALL", stats_key(player_id))
-        except ReplyError as error:
-            raise UnavailableError(f"Valkey: {error}") from error
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        async with answering():
+            fields = cast("dict[str, str]", await self._valkey.hgetall(stats_key(player_id)))
         if TOTAL_EVENTS not in fields:
             return None
         with _numbers():
@@ -53,10 +52,8 @@ class RedisBoards:
         return await self._read(board_key(game_id, period), around, around, player_id)
 
     async def _read(self, key: str, *arguments: int | str) -> Page | None:
-        try:
-            total, first, flat = await self._page.call(self._valkey, [key], *arguments)
-        except ReplyError as error:
-            raise UnavailableError(f"Valkey: {error}") from error
+        async with answering():
+            total, first, flat = await self._page([key], arguments)
         if not total:
             return None
         pairs = zip(flat[::2], flat[1::2], strict=True)

@@ -1,13 +1,13 @@
-"""The server's time and the UUIDv7s made from it.
+"""The server's time, and its UUIDv7s.
 
-One `Tick` serves every event of a millisecond: formatting a time and drawing randomness cost far more than an
-event may, and a UUIDv7 needs no finer clock than that.
+One `Tick` serves every event of a millisecond: formatting a time costs far more than an event may.
 """
 
-import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
+
+from uuid_utils import uuid7
 
 from pipeline.contract.event import MAX_AHEAD, format_timestamp
 
@@ -19,25 +19,20 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Tick:
-    """One millisecond of the wall clock: its text, the latest time an event may carry in it, and its ids."""
+    """One millisecond of the wall clock: its text, and the latest time an event may carry in it."""
 
-    __slots__ = ("_counter", "_prefix", "latest", "milliseconds", "text")
+    __slots__ = ("latest", "milliseconds", "text")
 
     def __init__(self, milliseconds: int, second: str, latest_second: str) -> None:
         self.milliseconds = milliseconds
         fraction = f".{milliseconds % 1000:03d}000Z"
         self.text = second + fraction
         self.latest = latest_second + fraction
-        # RFC 9562, 6.2, method 2: 74 bits, random anew in each millisecond, of which the low 48 then count up. The
-        # top bit of the count starts at 0, so that it cannot overflow within the millisecond.
-        stamp, drawn = f"{milliseconds:012x}", secrets.randbits(73)
-        self._counter = drawn & (2**47 - 1)
-        self._prefix = f"{stamp[:8]}-{stamp[8:]}-{0x7000 | drawn >> 61:04x}-{0x8000 | drawn >> 47 & 0x3FFF:04x}-"
 
-    def next_id(self) -> str:
-        """Return a UUIDv7 greater than every one before it."""
-        self._counter += 1
-        return self._prefix + self._counter.to_bytes(6, "big").hex()
+    @staticmethod
+    def next_id() -> str:
+        """Return a UUIDv7 (RFC 9562) of now, greater than every one that this process made before."""
+        return str(uuid7())
 
     @property
     def moment(self) -> datetime:

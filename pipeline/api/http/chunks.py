@@ -7,6 +7,8 @@ from pipeline.api.http.heads import HeadError
 
 _MAX_LINE: Final = 256
 _MAX_TRAILERS: Final = 4096
+# A line that is no field line could end elsewhere for another reader, and hide a request from one of the two.
+_trailer_line = re.compile(rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+:[\t\x20-\x7e\x80-\xff]*)?\Z")
 _size_line = re.compile(rb"([0-9A-Fa-f]{1,8})(?:[ \t]*;[\t\x20-\x7e]*)?\Z")
 
 
@@ -61,6 +63,8 @@ class Chunks:
             self._trailers += end + 2
             if self._trailers > _MAX_TRAILERS:
                 raise HeadError(431, "the trailers are too long")
+            if not _trailer_line.match(line):
+                raise HeadError(400, "a trailer is not a header")
             self.done = not line
             return True
         matched = _size_line.match(line) if len(line) <= _MAX_LINE else None

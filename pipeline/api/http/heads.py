@@ -19,6 +19,7 @@ SIGNING_SCHEME: Final = b"hmac-sha256"
 _REMEMBERED_HEADS: Final = 4096
 _REMEMBERED_BYTES: Final = 1024
 _host = re.compile(rb"[A-Za-z0-9_.~!$&'()*+,;=%:\[\]-]*\Z")
+_absolute = re.compile(rb"https?://(?P<authority>[^/?#]+)", re.IGNORECASE)
 
 
 class HeadError(Exception):
@@ -101,7 +102,7 @@ class _Collector:
         self.target += piece
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name.lower(), value))
+        self.headers.append((name.lower(), value.strip(b" \t")))  # llhttp leaves what stands after a value
 
     def on_headers_complete(self) -> None:
         self.complete = True
@@ -126,7 +127,7 @@ def parse_head(block: bytes) -> Head:
         raise HeadError(400, "not HTTP/1.1: the request line has spaces of its own")
     headers = _unrepeated(found.headers)
     _check_host(headers, parser.get_http_version())
-    path, _, query = _origin_form(found.target).partition(b"?")
+    path, _, query = _origin_form(found.target, method).partition(b"?")
     credential, signature = _credentials(headers)
     return Head(
         method=method.decode("ascii"),
@@ -134,7 +135,7 @@ def parse_head(block: bytes) -> Head:
         query=query,
         length=_body_length(headers),
         keep_alive=parser.get_http_version() == "1.1" and not _closes(headers),
-        expects_continue=headers.get(b"expect", b"").lower() == b"100-continue",
+        expects_continue=parser.get_http_version() == "1.1" and headers.get(b"expect", b"").lower() == b"100-continue",
         media_type=headers.get(b"content-type", b"").partition(b";")[0].strip().lower().decode("latin-1"),
         encoding=headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"),
         credential=credential,
@@ -144,7 +145,7 @@ def parse_head(block: bytes) -> Head:
 
 
 def _unrepeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
-    """Refuse a repeated header of those that decide anything here; others may repeat, and the last counts."""
+    """Refuse a repeated header of those that decide anything here; others may repeat, and make one list."""
     deciding = {
         b"host",
         b"content-length",
@@ -157,7 +158,7 @@ def _unrepeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     for name, value in pairs:
         if name in headers and (name in deciding or name == b"x-api-key"):
             raise HeadError(400, f"header {name.decode('ascii')} stands there twice")
-        headers[name] = value
+        headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
 
 
@@ -169,12 +170,11 @@ def _check_host(headers: dict[bytes, bytes], version: str) -> None:
         raise HeadError(400, "header Host is not a host")
 
 
-def _origin_form(target: bytes) -> bytes:
-    if target.startswith((b"http://", b"https://")):
-        _, _, rest = target.partition(b"://")
-        slash = rest.find(b"/")
-        target = rest[slash:] if slash >= 0 else b"/"
-    if not target.startswith(b"/") and target != b"*":
+def _origin_form(target: bytes, method: bytes) -> bytes:
+    if absolute := _absolute.match(target):
+        target = target[absolute.end() :]
+        target = target if target.startswith(b"/") else b"/" + target
+    if not target.startswith(b"/") and not (target == b"*" and method == b"OPTIONS"):
         raise HeadError(400, "the request's target is not a path")
     if not target.isascii():
         raise HeadError(400, "the request's target is not ASCII; escape it")

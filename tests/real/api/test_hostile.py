@@ -49,7 +49,7 @@ def test_odd_requests_get_one_answer_and_the_connection_ends(edge: EdgeUnderTest
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello!\r\n0\r\n\r\n", 400),
         (HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffff\r\n", 413),
-        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5000, 431),
         (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 3_000_000, 431),
         (b"GET / HTTP/1.1\r\n\r\n", 400),

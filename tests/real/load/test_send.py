@@ -1,6 +1,7 @@
 """`gamemetrics load` through the edge to the stores, and the guide's two scripts."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests.commanding import gamemetrics, told
 from tests.consuming import caught_up, consume_all, consuming
 from tests.edges import EdgeUnderTest, free_port
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -115,6 +117,19 @@ def test_a_server_that_hangs_up_once_is_asked_again(place: Place, edge: EdgeUnde
     assert report["retries"] > 0
     consume_all(place)
     assert sums(place)[0][1] == 50
+
+
+def test_a_load_that_is_broken_off_ends(place: Place, edge: EdgeUnderTest) -> None:
+    """Ctrl-C: the threads that wait for requests are told that there are no more."""
+    command = [sys.executable, "-m", "pipeline", "load", "100000", "--rate", "50"]
+    with subprocess.Popen(command, env={**place.environment(), "PORT": str(edge.port)}) as loading:
+        eventually(lambda: edge.metric("events_published_total") > 0, timeout=30)
+        loading.send_signal(signal.SIGINT)
+        try:
+            assert loading.wait(timeout=30) != 0
+        finally:
+            loading.kill()
+    assert edge.metric("events_received_total") < 100_000
 
 
 class _hanging_up_first:  # noqa: N801 - used as a function

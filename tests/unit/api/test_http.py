@@ -127,6 +127,18 @@ def test_a_key_is_known_by_its_digest_wherever_it_stands() -> None:
     assert "secret" not in repr(head(b"Host: a", b"X-API-Key: secret-of-16-chars"))
 
 
+def test_repeated_headers_make_one_list_and_white_space_is_no_part_of_a_value() -> None:
+    assert not head(b"Host: a", b"Connection: close", b"Connection: keep-alive").keep_alive
+    assert head(b"Host: a", b"X: 1 \t", b"x:2").headers[b"x"] == b"1, 2"
+    assert head(b"Host:\t a \t", b"Content-Length: 5  ").length == 5
+
+
+@pytest.mark.parametrize("start", [b"GET http://b?a=/x HTTP/1.1", b"GET HTTP://B/?a=/x HTTP/1.1"])
+def test_an_absolute_target_in_capitals_or_without_a_path(start: bytes) -> None:
+    read = head(b"Host: a", start=start)
+    assert (read.path, read.query) == (b"/", b"a=/x")
+
+
 def test_an_escaped_slash_stays_in_its_segment() -> None:
     read = head(b"Host: a", start=b"GET /api/v1/players/a%2Fb%20%C3%A9/stats HTTP/1.1")
     assert read.segments() == ["api", "v1", "players", "a/b é", "stats"]
@@ -173,6 +185,7 @@ def test_chunks_arrive_in_any_pieces(parts: list[bytes], rest: bytes, data: st.D
         (b"1" * 300, 400),
         (b"1;" + b"x" * 300 + b"\r\n", 400),
         (b"0\r\n" + b"X: y\r\n" * 1000, 431),
+        (b"0\r\nX: y\n\nGET / HTTP/1.1\r\n", 400),
     ],
 )
 def test_odd_chunks_are_refused(wire: bytes, status: int) -> None:
