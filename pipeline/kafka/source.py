@@ -185,6 +185,9 @@ class Source:
             self._assignment.finish([one.partition for one in partitions])
         except PipelineError as error:
             self._failed = error
+        if self._paused:
+            # The client remembers a pause beyond the assignment: a partition that came back would never be read again.
+            consumer.resume(partitions)
         consumer.incremental_unassign(partitions)
 
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:

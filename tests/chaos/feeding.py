@@ -22,7 +22,7 @@ class Feed:
 
     def __init__(self, place: Place, seed: int, *, bad: float = 0.05, again: float = 0.1) -> None:
         self._topic = place.topic
-        self._random = random.Random(seed)
+        self.random = random.Random(seed)
         self._bad = bad
         self._again = again
         self._producer = Producer({**place.stack.kafka.config(), "enable.idempotence": True, "linger.ms": 2})
@@ -36,7 +36,7 @@ class Feed:
 
     def event(self) -> bytes:
         """Make one new event."""
-        draw = self._random
+        draw = self.random
         kind = draw.choice(KINDS)
         age = timedelta(seconds=draw.uniform(0, 60)) if draw.random() < 0.8 else timedelta(days=draw.randrange(1, 60))
         moment = datetime.now(UTC) - age
@@ -54,11 +54,11 @@ class Feed:
         """Send this many records: new events, some sent before, some bad; to partitions at random."""
         values = []
         for _ in range(count):
-            chance = self._random.random()
+            chance = self.random.random()
             if chance < self._bad:
                 values.append(b"{junk %d" % len(self.sent))
             elif chance < self._bad + self._again and self.sent:
-                values.append(self._random.choice(self.sent))
+                values.append(self.random.choice(self.sent))
             else:
                 values.append(self.event())
                 self.sent.append(values[-1])

@@ -61,7 +61,7 @@ class Pipeline(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 60), seed=st.integers(0, 2**16))
     def deliver(self, count: int, seed: int) -> None:
-        self.feed._random = random.Random(seed * 1_000_003 + len(self.feed.sent))
+        self.feed.random = random.Random(seed * 1_000_003 + len(self.feed.sent))
         self.send([self.feed.event() for _ in range(count)])
 
     @rule(count=st.integers(1, 40))

@@ -76,7 +76,7 @@ def recount(place: Place) -> Truth:
                 assert partition is not None
                 assert offset is not None
                 if error is not None:
-                    assert error.code() == KafkaError._PARTITION_EOF, error
+                    assert error.code() == KafkaError._PARTITION_EOF, error  # noqa: SLF001 - its public name
                     open_partitions.discard(partition)
                     if partition in truth.ends:
                         truth.ends[partition] = offset  # behind the last record there may be a transaction's marker

@@ -67,3 +67,39 @@ def test_a_refusal_that_concerns_no_partition_stops_the_consumer(
 
         eventually(stopped, timeout=30)
     assert "lacks a right" in refused[0]
+
+
+def test_a_partition_that_was_lost_while_paused_is_read_when_it_comes_back(place: Place) -> None:
+    """The client remembers a pause beyond the assignment, and `resume` reaches only what is assigned."""
+    for partition in range(3):
+        place.produce([b"x"] * 5, partition=partition)
+    with contextlib.ExitStack() as closing:
+        held: list[set[int]] = [set(), set()]
+
+        def member(own: set[int]) -> Source:
+            def start(partitions: list[int]) -> dict[int, int]:
+                own.update(partitions)
+                return dict.fromkeys(partitions, 2)
+
+            assignment = Assignment(start, own.difference_update)
+            return Source(place.settings, place.group, "test", assignment)
+
+        first = closing.enter_context(contextlib.closing(member(held[0])))
+        first.subscribe()
+        eventually(lambda: len(first.poll(100, 0.1)) >= 0 and len(held[0]) == 3, timeout=30)
+        first.pause()
+        with contextlib.closing(member(held[1])) as guest:
+            guest.subscribe()
+            eventually(lambda: len(first.poll(1, 0.1)) + len(guest.poll(1, 0.1)) >= 0 and bool(held[1]), timeout=30)
+            lost = set(held[1])
+        first.resume()
+        offsets: dict[int, list[int]] = {partition: [] for partition in lost}
+
+        def read() -> bool:
+            for partition, offset in first.poll(100, 0.1).frame.select("partition", "offset").iter_rows():
+                if partition in lost:
+                    offsets[partition].append(offset)
+            return all(offsets.values())
+
+        eventually(read, timeout=30)
+        assert {found[0] for found in offsets.values()} == {2}, "from where it was told to start"
