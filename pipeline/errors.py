@@ -7,6 +7,7 @@ that talks to it, so that a caller decides by one of these and never by a driver
     ├── ConfigurationError      a setting, a server's set-up or a schema is wrong: start fails, exit code 2
     ├── EventError              one event breaks the contract: a 400 at the edge, a dlq_events row at the consumer
     ├── UnavailableError        a server is away or answered with something that passes: wait and try again
+    │   └── RefusedError        it denies the account a right: fails a start; later, wait and say why
     ├── FencedError             another process owns the partition now: drop the work, write nothing
     └── HaltError               going on would lose or double events, or bury a bug: stop and say why
 """
@@ -34,6 +35,10 @@ class EventError(PipelineError):
 
 class UnavailableError(PipelineError):
     """A server is away, or refused for a reason that passes by itself (deadlock, serialization, restart)."""
+
+
+class RefusedError(UnavailableError):
+    """A server denies the account a right: waiting alone does not mend it, but whoever grants the right does."""
 
 
 class FencedError(PipelineError):

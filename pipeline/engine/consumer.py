@@ -9,12 +9,13 @@ import gc
 import random
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from time import monotonic
 from typing import Final, TypeVar
 
 import structlog
+from confluent_kafka.admin import AclOperation
 
 from pipeline import metrics
 from pipeline.config import Settings
@@ -27,7 +28,7 @@ from pipeline.epoch.batch import Batcher, BatchPolicy, Records
 from pipeline.epoch.decode import Decoder
 from pipeline.epoch.epoch import Epoch, plan_for, prepare
 from pipeline.epoch.roles import Role
-from pipeline.errors import FencedError, HaltError, PipelineError, UnavailableError
+from pipeline.errors import ConfigurationError, FencedError, HaltError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import topic_id
 from pipeline.kafka.source import Assignment, Source
 from pipeline.sinks.faults import FaultReport
@@ -35,7 +36,7 @@ from pipeline.sinks.level import Cache
 from pipeline.sinks.postgres import PostgresSink, RewindError, Written
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.registry import Registry
-from pipeline.sinks.schema import check_schema
+from pipeline.sinks.schema import check_rights, check_schema
 
 _POLL_RECORDS: Final = 1_000
 _POLL_BYTES: Final = 4 << 20
@@ -79,6 +80,7 @@ class EventConsumer:
         self._positions = Positions()
         self._source = Source(settings, group_id, role.service, Assignment(self._start, self._finish))
         self._stop = threading.Event()
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="beside")
         self._health = ConsumerHealth()
         self._lag = LagMeter()
         self._landed_at = self._maintained_at = self._measured_at = self._audited_at = monotonic()
@@ -143,6 +145,7 @@ class EventConsumer:
 
     def _collect(self, limit: int, timeout: float) -> None:
         records = self._source.poll(limit, timeout)
+        self._health.refused("kafka", self._source.refusal)
         news = self._positions.beyond(records.ends)  # an end that is no news must not arm the clock
         self._batcher.add(Records(records.frame, news), monotonic())
 
@@ -219,11 +222,12 @@ class EventConsumer:
         delay = _MIN_BACKOFF_SECONDS
         while True:
             try:
-                result = work()
+                with self._health.at_work(sink):
+                    result = work()
             except UnavailableError as error:
                 log.warning("waiting", sink=sink, error=str(error))
                 metrics.retries.labels(sink).inc()
-                self._health.down(sink)
+                self._health.down(sink, error)
                 if self._stop.wait(random.uniform(delay / 2, delay)):  # noqa: S311 - jitter is no secret
                     raise StoppedError(f"stopped while waiting for {sink}") from error
                 delay = min(2 * delay, _MAX_BACKOFF_SECONDS)
@@ -239,14 +243,22 @@ class EventConsumer:
         """
         self._audited_at = monotonic()
         assigned = sorted(self._positions.assigned)
+        server = "kafka"
         try:
             if lost := self._positions.ahead_of(self._standings(assigned)):
                 raise RewindError(f"the watermarks of partitions {lost} fell back")
+            self._source.refusal = ""  # it answered as whom it gives records
+            self._health.up(server)
+            server = "redis"
             if self._role.uses_redis:
-                self._cache.level(assigned)
-            self._maintain()
+                self._attended(lambda: self._cache.level(assigned))
+                self._health.up(server)
+            server = "postgres"
+            self._attended(self._maintain)
+            self._health.up(server)
         except UnavailableError as error:
             log.warning("not audited", error=str(error))
+            self._health.down(server, error)
             # Again in a few seconds: a server that restarts is one whose state may have fallen back.
             self._audited_at -= _AUDIT_SECONDS - _MAX_BACKOFF_SECONDS
 
@@ -259,6 +271,17 @@ class EventConsumer:
 
         return self._retry(server, attempt)
 
+    def _attended(self, work: Callable[[], T]) -> T:
+        """Do work of the loop in a thread beside it: a server that hangs must not let the loop seem to stand still.
+
+        Nothing that calls the source: while it polls, it waits for any other thread's call, and that one for the poll.
+        """
+        doing = self._beside.submit(work)
+        while not wait([doing], _IDLE_SECONDS).done:
+            self._health.turn()
+        self._health.turn()
+        return doing.result()
+
     # -- assignments -------------------------------------------------------------------------------------------------
 
     def _start(self, partitions: list[int]) -> dict[int, int]:
@@ -268,7 +291,7 @@ class EventConsumer:
         """
         offsets = self._await("kafka", lambda: self._standings(partitions))
         if self._role.uses_redis:
-            self._await("redis", lambda: self._cache.level(partitions))
+            self._await("redis", lambda: self._attended(lambda: self._cache.level(partitions)))
         for partition, offset in offsets.items():
             self._positions.assign(partition, offset)
         self._lag.start(offsets)
@@ -279,7 +302,7 @@ class EventConsumer:
     def _standings(self, partitions: list[int]) -> dict[int, int]:
         ranges = self._source.ranges(partitions)
         starts = {partition: first for partition, (first, _) in ranges.items()}
-        marks = self._registry.watermarks(starts, topic_id(self._settings))
+        marks = self._attended(lambda: self._registry.watermarks(starts, topic_id(self._settings, AclOperation.READ)))
         for partition, (first, end) in ranges.items():
             offset = marks[partition].next_offset
             if not first <= offset <= end:
@@ -322,17 +345,30 @@ class EventConsumer:
     # -- beginning and end -------------------------------------------------------------------------------------------
 
     def _open(self) -> None:
-        self._await("kafka", lambda: topic_id(self._settings))
-        self._await("postgres", lambda: check_schema(self._settings))
-        self._await("postgres", self._registry.claim)
-        self._await("postgres", self._maintain)
+        self._begin("kafka", lambda: topic_id(self._settings, AclOperation.READ))
+        self._begin("postgres", lambda: check_schema(self._settings))
+        self._begin("postgres", lambda: check_rights(self._settings, self._role))
+        self._begin("postgres", self._registry.claim)
+        self._begin("postgres", self._maintain)
         if self._role.uses_redis:
-            self._await("redis", self._redis.open)
+            self._begin("redis", self._redis.open)
         log.info("consuming", role=self._role.name, topic=self._settings.kafka_topic)
+
+    def _begin(self, server: str, work: Callable[[], object]) -> None:
+        """Do what the start needs of a server. Raises ConfigurationError where the account lacks a right for it."""
+
+        def attempt() -> object:
+            try:
+                return self._attended(work)
+            except RefusedError as error:
+                raise ConfigurationError(str(error)) from error
+
+        self._await(server, attempt)
 
     def _close(self) -> None:
         self._stop.set()
         with ExitStack() as closing:
+            closing.callback(self._beside.shutdown)
             for part in (self._redis, self._cache, self._postgres, self._registry, self._source, self._flights):
                 closing.callback(part.close)  # the last first, and all of them whatever one of them raises
             try:

@@ -11,7 +11,7 @@
 -- answer that names one may be lost, and a repeated call is a duplicate that refuses nothing.
 
 local function standing(hash, field)
-  local mark = server.call('HGET', hash, field)
+  local mark = redis.call('HGET', hash, field)
   if not mark then return nil, 0 end
   local offset, done = string.match(mark, '^(%d+):(%d+)$')
   return tonumber(offset), tonumber(done)
@@ -20,7 +20,7 @@ end
 -- A key of another type refuses its increments; the others go on, and the refused key is answered for repair. The
 -- commands are called right here: a wrapper around pcall cost a twentieth of the server's time.
 local function add_stats(stats, refused)
-  local pcall = server.pcall
+  local pcall = redis.pcall
   local keys, kinds, counts, sums, lasts = stats.k, stats.t, stats.n, stats.s, stats.l
   for i = 1, #keys do
     local key, types, increments = keys[i], kinds[i], counts[i]
@@ -42,8 +42,8 @@ end
 -- event of a board that is gone makes it anew with a time that has passed, which removes it at once: a dated board in
 -- Redis is whole or absent.
 local function add_board(key, players, scores, expire_at, refused)
-  local pcall = server.pcall
-  local new = expire_at and server.call('EXISTS', key) == 0
+  local pcall = redis.pcall
+  local new = expire_at and redis.call('EXISTS', key) == 0
   for i = 1, #players do
     local score = pcall('ZINCRBY', key, scores[i], players[i])
     if type(score) == 'table' then
@@ -51,7 +51,7 @@ local function add_board(key, players, scores, expire_at, refused)
       break
     end
   end
-  if new then server.call('EXPIREAT', key, expire_at) end
+  if new then redis.call('EXPIREAT', key, expire_at) end
 end
 
 local function add_boards(boards, refused)
@@ -65,7 +65,7 @@ end
 
 local function answer(hash, verdict, mark)
   local words = {verdict, mark}
-  for _, key in ipairs(server.call('SMEMBERS', hash .. ':refused')) do words[#words + 1] = key end
+  for _, key in ipairs(redis.call('SMEMBERS', hash .. ':refused')) do words[#words + 1] = key end
   return words
 end
 
@@ -81,11 +81,37 @@ local function apply(keys, args)
   end
   local mark = chunk + 1 == chunks and (args[3] .. ':0') or (args[2] .. ':' .. (chunk + 1))
   local refused, deltas = {}, cjson.decode(args[6])
-  server.call('HSET', hash, field, mark)
+  redis.call('HSET', hash, field, mark)
   if deltas.stats then add_stats(deltas.stats, refused) end
   if deltas.boards then add_boards(deltas.boards, refused) end
-  for key in pairs(refused) do server.call('SADD', hash .. ':refused', key) end
+  for key in pairs(refused) do redis.call('SADD', hash .. ':refused', key) end
   return answer(hash, 'applied', mark)
 end
 
-server.register_function('gamemetrics_apply', apply)
+redis.register_function('gamemetrics_apply', apply)
+
+-- Names what the account may not do of all that is done here and by a refill, so that a missing right is told at the
+-- start and not by the first event that needs it.
+-- KEYS[1] watermark hash   ARGV: a player's key, a board's key
+local function lacks(keys, args)
+  local hash, refused, player, board = keys[1], keys[1] .. ':refused', args[1], args[2]
+  local wanted = {
+    {'HGET', hash, 'f'}, {'HSET', hash, 'f', '1'}, {'HSETNX', hash, 'f', '1'}, {'HGETALL', hash}, {'HMGET', hash, 'f'},
+    {'DEL', hash, refused}, {'WATCH', hash}, {'UNWATCH'}, {'MULTI'}, {'EXEC'},
+    {'SADD', refused, 'k'}, {'SMEMBERS', refused}, {'SREM', refused, 'k'},
+    {'HINCRBY', player, 'f', '1'}, {'HGET', player, 'f'}, {'HSET', player, 'f', '1'}, {'UNLINK', player},
+    {'ZINCRBY', board, '1', 'm'}, {'ZADD', board, '1', 'm'}, {'EXISTS', board}, {'EXPIREAT', board, '1'},
+    {'UNLINK', board}, {'SCAN', '0'},
+  }
+  local lacking, named = {}, {}
+  for _, command in ipairs(wanted) do
+    local name = command[1] .. (command[2] and ' ' .. command[2] or '')
+    if not redis.acl_check_cmd(unpack(command)) and not named[name] then
+      named[name] = true
+      lacking[#lacking + 1] = name
+    end
+  end
+  return lacking
+end
+
+redis.register_function('gamemetrics_lacks', lacks)

@@ -16,10 +16,10 @@ import structlog
 from pipeline.config import Settings
 from pipeline.epoch.epoch import Plan
 from pipeline.epoch.outbox import Call
-from pipeline.sinks.connection import connect, translated, unblocking
+from pipeline.sinks.connection import Held, unblocking
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink, Standing
-from pipeline.sinks.refill import refill, refill_key
+from pipeline.sinks.refill import refill, refill_key, snapshot
 
 log = structlog.get_logger()
 
@@ -39,14 +39,12 @@ class Cache:
         self._plan = plan
         self._group = group_id
         self._sink = sink
-        self._open: psycopg.Connection | None = None
+        self._held = Held(settings, f"{plan.role.service}-cache")
         self._turn = threading.RLock()
 
     def close(self) -> None:
         """Close the connection; a lock that it held is freed."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._held.close()
 
     def level(self, partitions: Iterable[int]) -> None:
         """Bring the partitions in Redis to where PostgreSQL stands, from the outbox or else by a rebuild.
@@ -75,8 +73,8 @@ class Cache:
                 self.rebuild_locked()
                 return
             for key in sorted(set(keys)):
-                with translated():
-                    refill_key(self._connection(), self._sink.client, key, self._plan)
+                with self._held.use() as connection:
+                    refill_key(connection, self._sink.client, key, self._plan)
                 self._sink.mended(key)
                 log.warning("key refilled", key=key, reason="it held another type, so an increment was refused")
 
@@ -84,8 +82,7 @@ class Cache:
     def exclusively(self) -> Iterator[psycopg.Connection]:
         """Hold off every epoch's transaction; what was committed before stands in PostgreSQL and in the outbox."""
         with self._turn:
-            with translated():
-                connection = self._connection()
+            with self._held.use() as connection:
                 with unblocking(connection):
                     connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
                 # Should this process freeze here, the server frees the lock; all consumers wait for it.
@@ -94,23 +91,23 @@ class Cache:
                 yield connection
             finally:
                 if not connection.closed:
-                    with translated():
-                        connection.execute("RESET idle_session_timeout")
+                    with self._held.use():
+                        connection.execute("SET idle_session_timeout = 0")
                         connection.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
 
     def rebuild_locked(self) -> int:
         """Refill while `exclusively` is held.
 
         The watermarks go first and come back last: a call that is still under way is refused as `behind` meanwhile,
-        and a rebuild that was cut off leaves no watermark, so the next one starts again. They are read before the
-        counters: should the connection break, and the lock with it, they are at worst older than what was filled by
-        nobody but us, and the outbox has the rest.
+        and a rebuild that was cut off leaves no watermark, so the next one starts again. They are read in the snapshot
+        that the counters are read in: whatever became of the lock (it is gone with its connection, and holds nobody at
+        another server), marks and counters are of one moment, and the outbox has what came after it.
         """
         log.warning("refilling Redis from PostgreSQL", group=self._group)
-        marks = {mark.partition: mark.next for mark in self._marks(None)}
-        token = self._sink.forget(marks)
-        with translated():
-            keys = refill(self._connection(), self._sink.client, self._plan)
+        with self._held.use() as connection, snapshot(connection):
+            marks = {mark.partition: mark.next for mark in self._marks(None)}
+            token = self._sink.forget(marks)
+            keys = refill(connection, self._sink.client, self._plan)
         self._sink.restore(marks, token)
         log.info("Redis refilled", group=self._group, keys=keys)
         return keys
@@ -142,34 +139,21 @@ class Cache:
     def _owed(self, partition: int, offset: int) -> list[Call]:
         """Read the calls of the first epoch after an offset."""
         place = (self._group, self._settings.kafka_topic, partition)
-        with translated():
-            rows = (
-                self._connection()
-                .execute(
-                    "SELECT partition, from_offset, next_offset, chunk, chunks, payload FROM pipeline_outbox"
-                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset ="
-                    " (SELECT min(next_offset) FROM pipeline_outbox"
-                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s) ORDER BY chunk",
-                    (*place, *place, offset),
-                )
-                .fetchall()
-            )
+        with self._held.use() as connection:
+            rows = connection.execute(
+                "SELECT partition, from_offset, next_offset, chunk, chunks, payload FROM pipeline_outbox"
+                " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset ="
+                " (SELECT min(next_offset) FROM pipeline_outbox"
+                " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s) ORDER BY chunk",
+                (*place, *place, offset),
+            ).fetchall()
         return [Call(*row) for row in rows]
 
     def _marks(self, wanted: frozenset[int] | None) -> list[_Mark]:
-        with translated():
-            rows = (
-                self._connection()
-                .execute(
-                    "SELECT partition, first_offset, next_offset FROM pipeline_watermarks"
-                    " WHERE group_id = %s AND topic = %s ORDER BY partition",
-                    (self._group, self._settings.kafka_topic),
-                )
-                .fetchall()
-            )
+        with self._held.use() as connection:
+            rows = connection.execute(
+                "SELECT partition, first_offset, next_offset FROM pipeline_watermarks"
+                " WHERE group_id = %s AND topic = %s ORDER BY partition",
+                (self._group, self._settings.kafka_topic),
+            ).fetchall()
         return [_Mark(*row) for row in rows if wanted is None or row[0] in wanted]
-
-    def _connection(self) -> psycopg.Connection:
-        if self._open is None or self._open.closed:
-            self._open = connect(self._settings, f"{self._plan.role.service}-cache")
-        return self._open

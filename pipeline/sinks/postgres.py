@@ -17,7 +17,7 @@ from pipeline.epoch.outbox import Call, calls_for
 from pipeline.epoch.rejected import Rejected
 from pipeline.errors import PipelineError
 from pipeline.sinks.admission import Admission
-from pipeline.sinks.connection import connect, copy_in, translated, unblocking
+from pipeline.sinks.connection import Held, copy_in, unblocking
 from pipeline.sinks.faults import FaultReport
 
 CACHE_LOCK: Final = 0x67616D65
@@ -60,14 +60,12 @@ class PostgresSink:
         self._group = group_id
         self._topic = settings.kafka_topic
         self._report = FaultReport()
-        self._open: psycopg.Connection | None = None
         self._admission = Admission(role)
+        self._held = Held(settings, role.service, self._stage)
 
     def close(self) -> None:
         """Close the connection; a transaction that was under way is rolled back by the server."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._held.close()
 
     # -- between epochs ------------------------------------------------------------------------------------------------
 
@@ -76,8 +74,7 @@ class PostgresSink:
 
         Also settles the days of the boards that have passed, once a day.
         """
-        with translated():
-            connection = self._connection()
+        with self._held.use() as connection:
             ahead = (self._settings.partition_days_ahead,)
             ledger = sql.Literal(self._role.ledger)
             connection.execute(sql.SQL("SELECT make_day_partitions({}, %s)").format(ledger), ahead)
@@ -90,7 +87,7 @@ class PostgresSink:
                 .format(ledger)
             ).fetchone()  # fmt: skip
         if row is not None and row[1] is not None:
-            self._admission.cover(row[0], row[1])
+            self._admission.cover(row[0].astimezone(UTC), row[1].astimezone(UTC))
             left = row[1] - datetime.now(UTC)
             metrics.partition_days.labels(self._role.ledger).set(left / timedelta(days=1))
 
@@ -98,8 +95,7 @@ class PostgresSink:
         """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough."""
         paid = (list(applied), list(applied.values()))
         before = datetime.now(UTC) - timedelta(seconds=self._settings.outbox_keep_seconds)
-        with translated():
-            connection = self._connection()
+        with self._held.use() as connection:
             connection.execute(_PRUNE, (*paid, self._group, self._topic, before))
             row = connection.execute(_COUNT_UNPAID, (*paid, self._group, self._topic)).fetchone()
         metrics.outbox_rows.set(row[0] if row is not None else 0)
@@ -123,21 +119,19 @@ class PostgresSink:
         return self._write(mended)  # raises it where no event is to blame
 
     def _write(self, epoch: Epoch) -> Written:
-        with translated():
-            connection = self._connection()
-            with unblocking(connection), connection.transaction():
-                live = epoch.without(self._lock_watermarks(connection, epoch))
-                if not live.spans:
-                    return Written()
-                admitted = self._admission.admit(connection, live)
-                bad = [*live.rejected, *admitted.refused]
-                self._plan.bad_ratio.check(bad, len(live.events) + len(live.rejected))
-                effects = live.effects if admitted.events is live.events else None
-                effects = effects or effects_of(admitted.events, self._plan)
-                self._add(connection, effects)
-                self._bury(connection, bad)
-                calls = self._owe(connection, calls_for(live.spans, effects.chunks)) if self._role.uses_redis else []
-                written = self._advance(connection, live, admitted.events, bad)
+        with self._held.use() as connection, unblocking(connection), connection.transaction():
+            live = epoch.without(self._lock_watermarks(connection, epoch))
+            if not live.spans:
+                return Written()
+            admitted = self._admission.admit(connection, live)
+            bad = [*live.rejected, *admitted.refused]
+            self._plan.bad_ratio.check(bad, len(live.events) + len(live.rejected))
+            effects = live.effects if admitted.events is live.events else None
+            effects = effects or effects_of(admitted.events, self._plan)
+            self._add(connection, effects)
+            self._bury(connection, bad)
+            calls = self._owe(connection, calls_for(live.spans, effects.chunks)) if self._role.uses_redis else []
+            written = self._advance(connection, live, admitted.events, bad)
         return Written(*written, calls if live is epoch else None)
 
     def _lock_watermarks(self, connection: psycopg.Connection, epoch: Epoch) -> dict[int, int]:
@@ -224,15 +218,9 @@ class PostgresSink:
         connection.execute(_ADVANCE, (*map(list, zip(*rows, strict=True)), self._group, self._topic))
         return sum(row[2] for row in rows), sum(row[3] for row in rows), sum(row[4] for row in rows)
 
-    def _connection(self) -> psycopg.Connection:
-        if self._open is not None and self._open.closed:
-            self._open = None
-        if self._open is None:
-            connection = connect(self._settings, self._role.service)
-            connection.execute(_STAGING)
-            self._admission.stage(connection)
-            self._open = connection
-        return self._open
+    def _stage(self, connection: psycopg.Connection) -> None:
+        connection.execute(_STAGING)
+        self._admission.stage(connection)
 
 
 def readable(value: bytes | None) -> str:
@@ -286,7 +274,6 @@ WHERE owed.partition = paid.partition AND owed.next_offset > paid.mark AND owed.
 # it updates a matched row without locking it first: 15 % less CPU than ON CONFLICT DO UPDATE, measured. Where another
 # session inserts the same key at the same moment it raises unique_violation, and the epoch is written again.
 _STAGING: Final = """
-SET client_min_messages = warning;
 CREATE TEMPORARY TABLE IF NOT EXISTS added_counts
     (player_id text COLLATE "C", event_type text COLLATE "C", events bigint, last_event timestamptz)
     ON COMMIT DELETE ROWS;

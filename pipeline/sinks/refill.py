@@ -4,6 +4,7 @@ Absolute values, read from one snapshot, under names that were cleared first. Ca
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -50,27 +51,33 @@ def _boards(plan: Plan) -> tuple[tuple[_Board, str], ...]:
     )
 
 
+@contextmanager
+def snapshot(connection: psycopg.Connection) -> Iterator[None]:
+    """See one moment of PostgreSQL until the block ends."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
 def refill(connection: psycopg.Connection, client: "redis.Redis", plan: Plan) -> int:
-    """Clear and fill all keys of the plan's projections; returns how many rows were written.
+    """Clear and fill all keys of the plan's projections, within a `snapshot`; returns how many rows were written.
 
     Raises psycopg.Error, and UnavailableError where Redis is away.
     """
     written = 0
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if "stats" in plan.role.projections:
-            _clear(client, "player_stats:*")
-            written += _fill_stats(connection, client, _STATS, {})
-        if "leaderboard" in plan.role.projections:
-            _clear(client, "leaderboard:*")
-            for board, query in _boards(plan):
-                written += _fill_boards(client, board, _pages(connection, query, {"keep": board.keep}))
+    if "stats" in plan.role.projections:
+        _clear(client, "player_stats:*")
+        written += _fill_stats(connection, client, _STATS, {})
+    if "leaderboard" in plan.role.projections:
+        _clear(client, "leaderboard:*")
+        for board, query in _boards(plan):
+            written += _fill_boards(client, board, _pages(connection, query, {"keep": board.keep}))
     return written
 
 
 def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, plan: Plan) -> None:
     """Clear and fill one key, named as `contract.event` names them."""
-    with redis_translated():
+    with redis_translated(client):
         client.unlink(key)
     if key.startswith(stats_key("")):
         _fill_stats(connection, client, f"{_STATS} WHERE player_id = %(player)s", {"player": key[len(stats_key("")) :]})
@@ -113,7 +120,7 @@ def _fill_stats(
             fields: dict[Any, Any] = {f"event_{kind}": count for kind, count in breakdown.items()}
             fields |= {"total_events": total, "last_event": format_timestamp(last)}
             pipe.hset(stats_key(player_id), mapping=fields)
-        with redis_translated():
+        with redis_translated(client):
             pipe.execute()
         written += len(page)
     return written
@@ -131,7 +138,7 @@ def _fill_boards(client: "redis.Redis", board: _Board, pages: Iterator[list[tupl
             pipe.zadd(key, members)
             if board.days:
                 pipe.expireat(key, ((start - date(1970, 1, 1)).days + board.days + board.keep) * SECONDS_A_DAY)
-        with redis_translated():
+        with redis_translated(client):
             pipe.execute()
         written += len(page)
     return written
@@ -148,7 +155,7 @@ def _pages(
 
 
 def _clear(client: "redis.Redis", pattern: str) -> None:
-    with redis_translated():
+    with redis_translated(client):
         page: list[bytes] = []
         for key in client.scan_iter(match=pattern, count=_PAGE):
             page.append(key)

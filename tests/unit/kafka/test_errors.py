@@ -4,7 +4,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
+from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import translate
 
 
@@ -12,7 +12,7 @@ from pipeline.kafka.client import translate
     ("code", "kind"),
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigurationError),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, ConfigurationError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
         (KafkaError.SASL_AUTHENTICATION_FAILED, ConfigurationError),
         # The client's own words while a killed broker comes back, found by a soak: its metadata, not the broker's.
         (KafkaError._UNKNOWN_PARTITION, UnavailableError),  # noqa: SLF001 - its public name
