@@ -17,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.config import Settings
 from pipeline.contract.offsets import Spans
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
-from pipeline.errors import HaltError, PipelineError, RefusedError, UnavailableError
+from pipeline.errors import ConfigurationError, HaltError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, translate
 
 _PREFETCH_KILOBYTES: Final = 4 * 1024
@@ -41,6 +41,7 @@ class Source:
         self._topic = settings.kafka_topic
         self._assignment = assignment
         self._failed: PipelineError | None = None
+        self._joined = False
         self.refusal = ""
         """Why Kafka denies the account the topic or the group; empty once it gives records again."""
         self._paused = False
@@ -95,7 +96,10 @@ class Source:
         return Records(frame_of(good), ends)
 
     def _note(self, message: Message, ends: dict[int, int]) -> None:
-        """Raise what stops the consumer; log what passes by itself; note the end of a partition."""
+        """Raise what stops the consumer; log what passes by itself; note the end of a partition.
+
+        A right that is missing stops one that starts. One that had partitions waits until it is there again.
+        """
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is None:
             return
@@ -108,6 +112,8 @@ class Source:
             raise HaltError(f"topic {self._topic} partition {partition}: {error.str()}")
         translated = translate(error, self._settings)
         if isinstance(translated, RefusedError):
+            if not self._joined:
+                raise ConfigurationError(str(translated))
             self.refusal = str(translated)
         elif not isinstance(translated, UnavailableError):
             raise translated
@@ -195,6 +201,7 @@ class Source:
         except PipelineError as error:
             self._failed = error
             return
+        self._joined = True
         self._assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
 
     def _assign(self, places: list[TopicPartition]) -> None:
