@@ -127,7 +127,7 @@ class Valkey:
             raise UnavailableError(f"Valkey is away: {error}") from error
         try:
             if password := settings.redis_password.get_secret_value():
-                await self._answer(wire, ("AUTH", password))
+                await self._answer(wire, ("AUTH", *filter(None, [settings.redis_username]), password))
             if settings.redis_db:
                 await self._answer(wire, ("SELECT", settings.redis_db))
         except ReplyError as error:

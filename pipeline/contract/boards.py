@@ -113,6 +113,8 @@ _STATS: Final = "player_stats:"
 _BOARDS: Final = "leaderboard:"
 STATS_KEYS: Final = f"{_STATS}*"
 BOARD_KEYS: Final = f"{_BOARDS}*"
+FILLING: Final = "pipeline:filling:"
+"""What stands before a board's key while it is filled, with an id of the refill."""
 
 
 def stats_key(player_id: str) -> str:
