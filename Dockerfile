@@ -22,9 +22,9 @@ LABEL org.opencontainers.image.title="gamemetrics" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /opt/gamemetrics /opt/gamemetrics
 COPY deploy/image/healthcheck.py /opt/gamemetrics/healthcheck.py
-# HOST: inside a container loopback reaches nobody. Nothing is written but to /tmp, so the root can be read-only.
+# HOST: inside a container loopback reaches nobody; :: is both families. Nothing is written but to /tmp, so the root can be read-only.
 ENV PATH=/opt/gamemetrics/bin:$PATH \
-    HOST=0.0.0.0 \
+    HOST=:: \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 USER 10001:10001

@@ -26,7 +26,7 @@ class Settings(BaseSettings):
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = "SCRAM-SHA-512"
     kafka_ssl_ca_location: str = ""
     kafka_group_id: str = ""
-    kafka_session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = 30_000
+    kafka_session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = 10_000
     kafka_max_poll_interval_ms: Annotated[int, Field(ge=6_000, le=3_600_000)] = 300_000
 
     db_host: str = "localhost"
@@ -39,6 +39,7 @@ class Settings(BaseSettings):
     redis_host: str = "localhost"
     redis_port: Port = 6379
     redis_db: Annotated[int, Field(ge=0)] = 0
+    redis_username: str = ""
     redis_password: SecretStr = SecretStr("")
     redis_tls: bool = False
 

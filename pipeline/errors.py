@@ -8,6 +8,7 @@ catches again is not one of them.
     ├── ConfigurationError      a setting, a server's set-up or a schema is wrong: start fails, exit code 2
     ├── EventError              one event breaks the contract: a 400 at the edge, a dlq_events row at the consumer
     ├── UnavailableError        a server is away or answered with something that passes: wait and try again
+    │   └── RefusedError        it denies the account a right: fails a start; later, wait and say why
     ├── RewindError             an epoch starts above its watermark: nothing is written, read again from there
     ├── StoppedError            the consumer was asked to stop while it waited for a server: leave the work, exit code 0
     ├── HaltError               going on would lose or double events, or bury a bug: stop and say why, exit code 1
@@ -38,6 +39,10 @@ class EventError(PipelineError):
 
 class UnavailableError(PipelineError):
     """A server is away, or refused for a reason that passes by itself (deadlock, serialization, restart)."""
+
+
+class RefusedError(UnavailableError):
+    """A server denies the account a right: waiting alone does not mend it, but whoever grants the right does."""
 
 
 class RewindError(PipelineError):

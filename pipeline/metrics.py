@@ -15,6 +15,7 @@ freshness = Histogram(
 )
 retries = Counter("pipeline_retries_total", "Waits for a server that was away", ["sink"])
 sink_up = Gauge("pipeline_sink_up", "1 while the last attempt on a sink succeeded", ["sink"])
+sink_refused = Gauge("pipeline_sink_refused", "1 while a server denies the account a right that is needed", ["sink"])
 flights = Gauge("pipeline_flights", "Epochs between poll and commit")
 position = Gauge("pipeline_watermark_offset", "Next offset to write, in PostgreSQL", ["partition"])
 lag = Gauge("pipeline_lag_records", "Records between the watermark and the end of the log", ["partition"])
@@ -27,6 +28,8 @@ lane_faults = Counter("pipeline_lane_faults_total", "Slices of records that a fa
 internal_faults = Counter(
     "pipeline_internal_faults_total", "Records dead-lettered for a fault of the pipeline's own", ["stage"]
 )
+for _server in ("kafka", "postgres", "redis"):
+    sink_refused.labels(_server)
 for _lane in ("columns", "layout", "typed"):
     lane_faults.labels(_lane)
 for _stage in ("judge", "prepare", "write"):  # there from the start, or the first one would be no increase

@@ -11,7 +11,7 @@ from psycopg.conninfo import make_conninfo
 
 from pipeline.config import Settings
 from pipeline.local.stack import Stack
-from pipeline.sinks.connection import address
+from pipeline.sinks.session import address
 
 TOPIC_PREFIX = "test."
 Record = bytes | tuple[str | bytes | None, bytes | None]

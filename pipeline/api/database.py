@@ -9,9 +9,12 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.sinks.connection import parameters
+from pipeline.sinks.session import parameters, pin_async
 
 _TIMEOUT_S: Final = 3
+
+
+_PINNED: Final = {"jit": "off", "statement_timeout": f"{_TIMEOUT_S}s"}
 
 
 class Database:
@@ -19,7 +22,8 @@ class Database:
 
     def __init__(self, settings: Settings) -> None:
         self._pool = AsyncConnectionPool(
-            kwargs=parameters(settings, "gamemetrics-edge", f"-c statement_timeout={_TIMEOUT_S}s", _TIMEOUT_S),
+            kwargs={**parameters(settings, "gamemetrics-edge"), "connect_timeout": _TIMEOUT_S},
+            configure=_configure,
             min_size=0,
             max_size=4,
             max_waiting=64,
@@ -54,3 +58,7 @@ class Database:
                 yield connection
         except (psycopg.Error, PoolTimeout) as error:
             raise UnavailableError(f"PostgreSQL: {type(error).__name__}") from error
+
+
+async def _configure(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
+    await pin_async(connection, _PINNED)

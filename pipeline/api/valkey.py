@@ -30,6 +30,7 @@ def connect(settings: Settings) -> Redis:
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
+        username=settings.redis_username or None,
         password=settings.redis_password.get_secret_value() or None,
         protocol=2,
         decode_responses=True,

@@ -113,6 +113,8 @@ _STATS: Final = "player_stats:"
 _BOARDS: Final = "leaderboard:"
 STATS_KEYS: Final = f"{_STATS}*"
 BOARD_KEYS: Final = f"{_BOARDS}*"
+_FILLING: Final = "pipeline:filling:"
+FILLING_KEYS: Final = f"{_FILLING}*"
 
 
 def stats_key(player_id: str) -> str:
@@ -160,12 +162,9 @@ def made_key(group_id: str) -> str:
     return f"{watermark_key(group_id)}:boards"
 
 
-FILLING_KEYS: Final = "pipeline:filling:*"
-
-
 def filling_key(refill: str, key: str) -> str:
     """Name a board while it is filled by the refill of an id: nobody reads it there."""
-    return f"{FILLING_KEYS.removesuffix('*')}{refill}:{key}"
+    return f"{_FILLING}{refill}:{key}"
 
 
 # -- the hash of a player's statistics -------------------------------------------------------------------------------

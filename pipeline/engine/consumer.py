@@ -11,6 +11,8 @@ is counted: that is the watermark's, in the one transaction of `sinks.postgres`,
     postgres  Write (PostgresSink, Admission)                 an Epoch               a Written
                                          (between two epochs) what Redis has applied
     redis     Apply (RedisSink, Cache)                        a Written              spans
+    beside    nothing: it calls Standings' connections        work of the loop's     what that returns
+              while the loop waits and turns
 
 What is given goes through a thread's queue or its future, and is changed by nobody afterwards. What owns a connection
 is called by its own thread alone, and closed by the loop once the others have ended; so the loop and the redis thread
@@ -32,7 +34,7 @@ from pipeline.engine.intake import IDLE_SECONDS, LANDING_SECONDS, Intake
 from pipeline.engine.lag import LagMeter
 from pipeline.engine.stages import Apply, Prepare, Write
 from pipeline.engine.standings import Standings
-from pipeline.engine.waiting import Deadline, Retry
+from pipeline.engine.waiting import Deadline, LoopRetry, Retry
 from pipeline.epoch.epoch import plan_for
 from pipeline.epoch.roles import Role
 from pipeline.errors import PipelineError, RewindError, StoppedError, UnavailableError
@@ -62,8 +64,7 @@ class EventConsumer:
         self._flights = Flights(Stages(Prepare(settings, plan), self._write, self._apply), FLIGHTS)
         self._source = Source(settings, group_id, role.service, Assignment(self._start, self._finish))
         self._intake = Intake(settings, self._source)
-        # Each attempt of the loop's own is a turn: a restart would not bring the server back.
-        self._retry = Retry(self._stop, self._health, before_each=self._health.turn)
+        self._retry = LoopRetry(self._stop, self._health)
         self._standings = Standings(settings, plan, group_id, self._source.ranges, self._retry)
         self._lag = LagMeter()
         self._applied: dict[int, int] = {}
@@ -111,6 +112,7 @@ class EventConsumer:
         else:
             self._intake.poll(self._flights)
             self._launch()
+        self._health.refused("kafka", self._source.refusal)
         self._land(IDLE_SECONDS if held_back else 0)
         if self._audit_at.passed and not len(self._flights) and self._intake.empty:
             self._audit()
@@ -145,7 +147,9 @@ class EventConsumer:
         self._audit_at.set(AUDIT_SECONDS)
         assigned = sorted(self._intake.assigned)
         try:
-            if lost := self._intake.ahead_of(self._standings.watermarks(assigned)):
+            marks = self._retry.once("kafka", lambda: self._standings.watermarks(assigned))
+            self._source.refusal = ""  # it answered as whom it gives records
+            if lost := self._intake.ahead_of(marks):
                 raise RewindError(f"the watermarks of partitions {lost} fell back")
             self._standings.level(assigned)
         except UnavailableError as error:
@@ -199,7 +203,7 @@ class EventConsumer:
         """Land what is under way, end the threads, and then close what they owned."""
         self._stop.set()
         with ExitStack() as closing:
-            for part in (self._apply, self._write, self._standings, self._source, self._flights):
+            for part in (self._retry, self._apply, self._write, self._standings, self._source, self._flights):
                 closing.callback(part.close)  # the last first, and all of them whatever one of them raises
             try:
                 while len(self._flights):

@@ -4,16 +4,17 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 
 import structlog
+from confluent_kafka.admin import AclOperation
 
 from pipeline.config import Settings
-from pipeline.engine.waiting import Retry
+from pipeline.engine.waiting import LoopRetry
 from pipeline.epoch.epoch import Plan
-from pipeline.errors import HaltError
+from pipeline.errors import ConfigurationError, HaltError, RefusedError
 from pipeline.kafka.client import topic_id
 from pipeline.sinks.level import Cache
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.registry import Registry
-from pipeline.sinks.schema import check_schema
+from pipeline.sinks.schema import check_rights, check_schema
 
 Ranges = Callable[[Iterable[int]], dict[int, tuple[int, int]]]
 """Asks Kafka for the first offset and the end of each partition's log."""
@@ -25,39 +26,56 @@ class Standings:
     """Reads and levels the standings of partitions, before they are read and while nothing flows. One thread.
 
     Its connections are its own, the one to Redis too: while partitions are taken up, epochs of others are under way.
+    What may hang with PostgreSQL or Redis is done beside the loop, which waits for it.
     """
 
-    def __init__(self, settings: Settings, plan: Plan, group_id: str, ranges: Ranges, retry: Retry) -> None:
+    def __init__(self, settings: Settings, plan: Plan, group_id: str, ranges: Ranges, retry: LoopRetry) -> None:
         self._settings = settings
         self._role = plan.role
         self._ranges = ranges
         self._retry = retry
+        self._beside = retry.beside
         self._registry = Registry(settings, plan.role, group_id)
         self._redis = RedisSink(settings, group_id)
         self._cache = Cache(settings, plan, group_id, self._redis)
 
     def open(self) -> None:
-        """See that all servers are there and set up, and claim the role. Raises ConfigurationError, StoppedError."""
-        self._retry("kafka", lambda: topic_id(self._settings))
-        self._retry("postgres", lambda: check_schema(self._settings))
-        self._retry("postgres", self._registry.claim)
+        """See that all servers are there and set up, and claim the role.
+
+        Raises StoppedError, and ConfigurationError, also where the account lacks a right.
+        """
+        self._begin("kafka", lambda: topic_id(self._settings, AclOperation.READ))
+        self._begin("postgres", lambda: check_schema(self._settings))
+        self._begin("postgres", lambda: check_rights(self._settings, self._role))
+        self._begin("postgres", self._registry.claim)
         if self._role.uses_redis:
-            self._retry("redis", self._redis.open)
+            self._begin("redis", self._redis.open)
         log.info("consuming", role=self._role.name, topic=self._settings.kafka_topic)
+
+    def _begin(self, server: str, work: Callable[[], object]) -> None:
+        """Do what the start needs of a server."""
+
+        def attempt() -> object:
+            try:
+                return self._beside(work)
+            except RefusedError as error:
+                raise ConfigurationError(str(error)) from error
+
+        self._retry(server, attempt)
 
     def take_up(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return where to read partitions from, once Redis stands there too. Raises HaltError, StoppedError."""
         wanted = sorted(partitions)
         offsets = self._retry("kafka", lambda: self.watermarks(wanted))
         if self._role.uses_redis:
-            self._retry("redis", lambda: self.level(wanted))
+            self._retry("redis", lambda: self._level(wanted))
         return offsets
 
     def watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return PostgreSQL's watermarks. Raises UnavailableError; HaltError if the log has not what comes next."""
         ranges = self._ranges(partitions)
         starts = {partition: first for partition, (first, _) in ranges.items()}
-        marks = self._registry.watermarks(starts, topic_id(self._settings))
+        marks = self._beside(lambda: self._registry.watermarks(starts, topic_id(self._settings, AclOperation.READ)))
         for partition, (first, end) in ranges.items():
             offset = marks[partition].next_offset
             if not first <= offset <= end:
@@ -71,7 +89,10 @@ class Standings:
     def level(self, partitions: Iterable[int]) -> None:
         """Bring Redis to where PostgreSQL stands, if the role keeps counters there. Raises UnavailableError."""
         if self._role.uses_redis:
-            self._cache.level(partitions)
+            self._retry.once("redis", lambda: self._level(partitions))
+
+    def _level(self, partitions: Iterable[int]) -> None:
+        self._beside(lambda: self._cache.level(partitions))
 
     def close(self) -> None:
         """Close the connections."""

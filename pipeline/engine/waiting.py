@@ -1,8 +1,9 @@
-"""Waiting: until a moment has passed, or until a server is back."""
+"""Waiting: until a moment has passed, until a server is back, or for what may hang."""
 
 import random
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, TypeVar
@@ -15,6 +16,8 @@ from pipeline.errors import StoppedError, UnavailableError
 
 MIN_BACKOFF_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 5.0
+BESIDE_SECONDS: Final = 0.5
+"""How long the loop waits for work beside it before it turns."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -72,13 +75,44 @@ class Retry:
             if self._before_each is not None:
                 self._before_each()
             try:
-                result = work()
+                return self.once(server, work)
             except UnavailableError as error:
                 log.warning("waiting", sink=server, error=str(error))
                 metrics.retries.labels(server).inc()
-                self._health.down(server)
                 if self._stop.wait(next(waits)):
                     raise StoppedError(f"stopped while waiting for {server}") from error
-            else:
-                self._health.up(server)
-                return result
+
+    def once(self, server: str, work: Callable[[], T]) -> T:
+        """Do the work one time, and tell the probes what it came to. Raises UnavailableError too."""
+        try:
+            with self._health.at_work(server):
+                result = work()
+        except UnavailableError as error:
+            self._health.down(server, error)
+            raise
+        self._health.up(server)
+        return result
+
+
+class LoopRetry(Retry):
+    """The loop's own: each attempt is a turn, and so is each moment of one that hangs: a restart would mend neither."""
+
+    def __init__(self, stop: threading.Event, health: ConsumerHealth) -> None:
+        super().__init__(stop, health, before_each=health.turn)
+        self._turn = health.turn
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="beside")
+
+    def beside(self, work: Callable[[], T]) -> T:
+        """Return what the work returns, or raise what it raises.
+
+        Nothing that calls the source: while it polls, it waits for any other thread's call, and that one for the poll.
+        """
+        doing = self._thread.submit(work)
+        while not wait([doing], BESIDE_SECONDS).done:
+            self._turn()
+        self._turn()
+        return doing.result()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown()

@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.admin import TopicMetadata
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
+from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import client_config, is_authentication, translate
 from pipeline.kafka.sizes import TOO_LARGE, SizeLimit
 from pipeline.tasks import cancel
@@ -92,12 +92,12 @@ class Ingest:
     async def start(self) -> None:
         """Ask Kafka for the topic, and keep asking in the background.
 
-        Raises ConfigurationError when Kafka answers that the credentials or the topic are wrong. A broker that is away
-        is no error: readiness says so until it comes.
+        Raises ConfigurationError when Kafka answers that the credentials or the topic are wrong, or denied. A broker
+        that is away is no error: readiness says so until it comes.
         """
         await self._probe()
-        if isinstance(self._met, ConfigurationError):
-            raise self._met
+        if isinstance(self._met, ConfigurationError | RefusedError):
+            raise ConfigurationError(str(self._met)) from self._met
         self._probing = asyncio.create_task(self._keep_probing())
 
     def publish(self, record: Record, settled: Settled) -> None:

@@ -7,6 +7,7 @@ inside `poll`, and what they raise comes out of it.
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Final
 
 import polars as pl
@@ -16,7 +17,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.config import Settings
 from pipeline.contract.offsets import Spans
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
-from pipeline.errors import HaltError, PipelineError, UnavailableError
+from pipeline.errors import ConfigurationError, HaltError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, translate
 
 _PREFETCH_KILOBYTES: Final = 4 * 1024
@@ -40,6 +41,9 @@ class Source:
         self._topic = settings.kafka_topic
         self._assignment = assignment
         self._failed: PipelineError | None = None
+        self._joined = False
+        self.refusal = ""
+        """Why Kafka denies the account the topic or the group; empty once it gives records again."""
         self._paused = False
         self._consumer = Consumer(
             {
@@ -59,6 +63,7 @@ class Source:
                 "queued.min.messages": 200_000,
                 "queued.max.messages.kbytes": _PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 10,  # its default holds a drained queue back for a second
+                "on_commit": _committed,
             },
             logger=None,
         )
@@ -86,29 +91,45 @@ class Source:
             for message in bad:
                 self._note(message, ends)
             good = [message for message in messages if message.error() is None]
+        if good:
+            self.refusal = ""
         return Records(frame_of(good), ends)
 
     def _note(self, message: Message, ends: dict[int, int]) -> None:
-        """Raise what stops the consumer; log what passes by itself; note the end of a partition."""
+        """Raise what stops the consumer; log what passes by itself; note the end of a partition.
+
+        A right that is missing stops one that starts. One that had partitions waits until it is there again.
+        """
         error, partition, offset = message.error(), message.partition(), message.offset()
         if error is None:
             return
         if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            self.refusal = ""
             if partition is not None and offset is not None:
                 ends[partition] = offset
             return
         if error.code() == KafkaError._AUTO_OFFSET_RESET:  # noqa: SLF001 - its public name
             raise HaltError(f"topic {self._topic} partition {partition}: {error.str()}")
         translated = translate(error, self._settings)
-        if not isinstance(translated, UnavailableError):
+        if isinstance(translated, RefusedError):
+            if not self._joined:
+                raise ConfigurationError(str(translated))
+            self.refusal = str(translated)
+        elif not isinstance(translated, UnavailableError):
             raise translated
         log.warning("kafka", error=error.str())
 
     def ranges(self, partitions: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """Return the first offset and the end of each partition's log. Raises UnavailableError."""
+        """Return the first offset and the end of each partition's log, within ASK_SECONDS for all of them.
+
+        Raises UnavailableError.
+        """
+        deadline = monotonic() + ASK_SECONDS
         try:
             return {
-                p: self._consumer.get_watermark_offsets(TopicPartition(self._topic, p), timeout=ASK_SECONDS)
+                p: self._consumer.get_watermark_offsets(
+                    TopicPartition(self._topic, p), timeout=max(0.1, deadline - monotonic())
+                )
                 for p in partitions
             }
         except KafkaException as error:
@@ -119,8 +140,11 @@ class Source:
 
         For metrics: a partition whose end is not known now is left out.
         """
-        found = {}
+        found: dict[int, int] = {}
+        deadline = monotonic() + 1.0  # for all of them: they are asked on the loop
         for partition in partitions:
+            if monotonic() > deadline:
+                return found
             place = TopicPartition(self._topic, partition)
             with contextlib.suppress(KafkaException):
                 known = self._consumer.get_watermark_offsets(place, timeout=1.0, cached=not self._paused)
@@ -129,10 +153,14 @@ class Source:
         return found
 
     def commit(self, spans: Spans) -> None:
-        """Tell the broker how far the sinks are; a refusal is logged, for the truth lies in PostgreSQL."""
+        """Tell the broker how far the sinks are, and do not wait: the truth lies in PostgreSQL.
+
+        Waiting for a broker that is frozen would stop the loop for as long as it is, and the probes would have the
+        process killed for it. A refusal comes to `_committed`.
+        """
         offsets = [TopicPartition(self._topic, span.partition, span.stop) for span in spans]
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            self._consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             log.info("offset commit refused; the next one covers it", error=str(error))
 
@@ -173,6 +201,7 @@ class Source:
         except PipelineError as error:
             self._failed = error
             return
+        self._joined = True
         self._assign([TopicPartition(self._topic, p, offset) for p, offset in starts.items()])
 
     def _assign(self, places: list[TopicPartition]) -> None:
@@ -193,6 +222,11 @@ class Source:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", partitions=[one.partition for one in partitions])
         self._on_revoke(consumer, partitions)
+
+
+def _committed(error: KafkaError | None, _: list[TopicPartition]) -> None:
+    if error is not None:
+        log.info("offset commit refused; the next one covers it", error=error.str())
 
 
 def frame_of(messages: Sequence[Message]) -> pl.DataFrame:

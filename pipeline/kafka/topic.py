@@ -8,7 +8,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.config import Settings
 from pipeline.epoch.batch import Records
-from pipeline.errors import UnavailableError
+from pipeline.errors import RefusedError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, topic_id, translate
 from pipeline.kafka.source import frame_of
 
@@ -105,5 +105,5 @@ class Topic:
         """Raise what will not pass; of the rest the client reconnects by itself, and `read` is patient."""
         translated = translate(error, self._settings)
         lost = error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
-        if lost or not isinstance(translated, UnavailableError):
+        if lost or isinstance(translated, RefusedError) or not isinstance(translated, UnavailableError):
             raise translated

@@ -11,7 +11,7 @@
 -- answer that names one may be lost, and a repeated call is a duplicate that refuses nothing.
 
 local function standing(hash, field)
-  local mark = server.call('HGET', hash, field)
+  local mark = redis.call('HGET', hash, field)
   if not mark then return nil, 0 end
   local offset, done = string.match(mark, '^(%d+):(%d+)$')
   return tonumber(offset), tonumber(done)
@@ -20,7 +20,7 @@ end
 -- A key of another type refuses its increments; the others go on, and the refused key is answered for repair. The
 -- commands are called right here: a wrapper around pcall cost a twentieth of the server's time.
 local function add_stats(stats, refused)
-  local pcall = server.pcall
+  local pcall = redis.pcall
   local keys, kinds, counts, sums, lasts = stats.k, stats.t, stats.n, stats.s, stats.l
   for i = 1, #keys do
     local key, types, increments = keys[i], kinds[i], counts[i]
@@ -43,15 +43,15 @@ end
 -- is gone before its time (the clock leapt ahead, someone deleted it), would hold nothing but what comes now: it is
 -- refused, and so refilled. What was made stands in a sorted set, by when it ends, for a month after that.
 local function add_board(key, players, scores, expire_at, refused, made, now)
-  local pcall = server.pcall
-  local new = expire_at and server.call('EXISTS', key) == 0
+  local pcall = redis.pcall
+  local new = expire_at and redis.call('EXISTS', key) == 0
   if new then
     if expire_at <= now then return end
-    if server.call('ZADD', made, 'NX', expire_at, key) == 0 then
+    if redis.call('ZADD', made, 'NX', expire_at, key) == 0 then
       refused[key] = true
       return
     end
-    server.call('ZREMRANGEBYSCORE', made, '-inf', now - 30 * 86400)
+    redis.call('ZREMRANGEBYSCORE', made, '-inf', now - 30 * 86400)
   end
   for i = 1, #players do
     local score = pcall('ZINCRBY', key, scores[i], players[i])
@@ -60,11 +60,11 @@ local function add_board(key, players, scores, expire_at, refused, made, now)
       break
     end
   end
-  if new then server.call('EXPIREAT', key, expire_at) end
+  if new then redis.call('EXPIREAT', key, expire_at) end
 end
 
 local function add_boards(boards, refused, made)
-  local now = tonumber(server.call('TIME')[1])
+  local now = tonumber(redis.call('TIME')[1])
   for i, game in ipairs(boards.g) do
     local prefix, players, scores = 'leaderboard:' .. game .. ':', boards.p[i], boards.s[i]
     add_board(prefix .. 'alltime', players, scores, nil, refused)
@@ -75,7 +75,7 @@ end
 
 local function answer(hash, verdict, mark)
   local words = {verdict, mark}
-  for _, key in ipairs(server.call('SMEMBERS', hash .. ':refused')) do words[#words + 1] = key end
+  for _, key in ipairs(redis.call('SMEMBERS', hash .. ':refused')) do words[#words + 1] = key end
   return words
 end
 
@@ -91,11 +91,39 @@ local function apply(keys, args)
   end
   local mark = chunk + 1 == chunks and (args[3] .. ':0') or (args[2] .. ':' .. (chunk + 1))
   local refused, deltas = {}, cjson.decode(args[6])
-  server.call('HSET', hash, field, mark)
+  redis.call('HSET', hash, field, mark)
   if deltas.stats then add_stats(deltas.stats, refused) end
   if deltas.boards then add_boards(deltas.boards, refused, hash .. ':boards') end
-  for key in pairs(refused) do server.call('SADD', hash .. ':refused', key) end
+  for key in pairs(refused) do redis.call('SADD', hash .. ':refused', key) end
   return answer(hash, 'applied', mark)
 end
 
-server.register_function('gamemetrics_apply', apply)
+redis.register_function('gamemetrics_apply', apply)
+
+-- Names what the account may not do of all that is done here and by a refill, so that a missing right is told at the
+-- start and not by the first event that needs it.
+-- KEYS[1] watermark hash   ARGV: a player's key, a board's key, and what that is called while it is filled
+local function lacks(keys, args)
+  local hash, refused, made = keys[1], keys[1] .. ':refused', keys[1] .. ':boards'
+  local player, board, beside = args[1], args[2], args[3]
+  local wanted = {
+    {'HGET', hash, 'f'}, {'HSET', hash, 'f', '1'}, {'HSETNX', hash, 'f', '1'}, {'HGETALL', hash}, {'HMGET', hash, 'f'},
+    {'DEL', hash, refused, made}, {'WATCH', hash}, {'UNWATCH'}, {'MULTI'}, {'EXEC'},
+    {'SADD', refused, 'k'}, {'SMEMBERS', refused}, {'SREM', refused, 'k'},
+    {'HINCRBY', player, 'f', '1'}, {'HGET', player, 'f'}, {'HSET', player, 'f', '1'}, {'UNLINK', player},
+    {'ZINCRBY', board, '1', 'm'}, {'EXISTS', board}, {'EXPIREAT', board, '1'}, {'UNLINK', board}, {'SCAN', '0'},
+    {'TIME'}, {'ZADD', made, '1', 'm'}, {'ZREMRANGEBYSCORE', made, '0', '1'},
+    {'ZADD', beside, '1', 'm'}, {'RENAME', beside, board}, {'UNLINK', beside},
+  }
+  local lacking, named = {}, {}
+  for _, command in ipairs(wanted) do
+    local name = command[1] .. (command[2] and ' ' .. command[2] or '')
+    if not redis.acl_check_cmd(unpack(command)) and not named[name] then
+      named[name] = true
+      lacking[#lacking + 1] = name
+    end
+  end
+  return lacking
+end
+
+redis.register_function('gamemetrics_lacks', lacks)

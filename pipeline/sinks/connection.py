@@ -1,75 +1,89 @@
 """A PostgreSQL connection as the sinks use it: opened when needed, translated errors, nothing planned by surprise."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import psycopg
 from psycopg import sql
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
+from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
+from pipeline.sinks import session
+from pipeline.sinks.session import parameters, pin
 
-# The pipeline joins a sorted batch to a keyed table, and must go through the key however little the planner knows of
-# either; the other plans read the whole table.
-_PLANNER: Final = "-c enable_hashjoin=off -c enable_mergejoin=off"
-STANDSTILL_SECONDS: Final = 60
-"""How long a frozen consumer may keep its peers from the rows and locks that it holds."""
-
-# The server notices a vanished host itself (its own default is two hours), and ends a transaction that stands still. It
-# cannot end one that stands still in the middle of a COPY, for it waits for the client there: `unblocking` does that.
-_STANDSTILL: Final = (
-    " -c idle_in_transaction_session_timeout={0}s -c lock_timeout={0}s"
-    " -c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
-)
 _END_STANDING_COPIES: Final = (
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
     " AND usename = current_user AND state = 'active' AND wait_event = 'ClientRead'"
     " AND state_change < now() - make_interval(secs => %s)"
 )
 
-_CONNECT_SECONDS: Final = 5
 _WRONG_ACCOUNT: Final = ("authentication failed", "no pg_hba.conf entry", "no password supplied")
 _WRONG_DATABASE: Final = re.compile(r'FATAL:  (database|role) ".*" does not exist')
-
-
-def address(settings: Settings) -> dict[str, Any]:
-    """Return the parameters of libpq that every connection shares: where, and as whom."""
-    return {
-        "host": settings.db_host,
-        "port": settings.db_port,
-        "dbname": settings.db_name,
-        "user": settings.db_user,
-        "password": settings.db_password.get_secret_value(),
-        "sslmode": settings.db_sslmode,
-    }
-
-
-def parameters(settings: Settings, application: str, options: str, connect_seconds: int) -> dict[str, Any]:
-    """Return what a connection is made with, in autocommit mode; `options` are the server's, as `-c name=value`.
-
-    Keepalives notice a vanished server within half a minute; a server that is only slow is waited for.
-    """
-    return {
-        **address(settings),
-        "application_name": application,
-        "options": f"-c timezone=UTC -c jit=off {options}",
-        "connect_timeout": connect_seconds,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "autocommit": True,
-    }
+_REFUSED_START: Final = re.compile(r"unsupported startup parameter|permission denied for database")
 
 
 def connect(settings: Settings, application: str) -> psycopg.Connection:
-    """Open a connection in autocommit mode. Raises UnavailableError, and ConfigurationError where it is turned away."""
-    options = _PLANNER + _STANDSTILL.format(STANDSTILL_SECONDS)
+    """Open a connection to the primary in autocommit mode, its session pinned and read back (`sinks.session`).
+
+    Raises UnavailableError, and ConfigurationError where it is turned away. A server that vanished is noticed within
+    half a minute; one that is only slow is waited for.
+    """
     try:
-        return psycopg.connect(**parameters(settings, application, options, _CONNECT_SECONDS))
+        connection = psycopg.connect(**parameters(settings, application))
     except psycopg.Error as error:
-        raise _turned_away(error) from error
+        raise turned_away(error) from error
+    try:
+        pin(connection, session.sinks())
+    except psycopg.Error as error:
+        connection.close()
+        raise unavailable(error) from error
+    except PipelineError:
+        connection.close()
+        raise
+    return connection
+
+
+class Held:
+    """A connection that is opened when needed, and given up after whatever the server said to an operation on it.
+
+    Given up whatever it was: an error says where one is (at a server that is read only now, that lost the temporary
+    tables, that was restored), and what comes next must begin at the server that the name means now.
+    """
+
+    def __init__(
+        self, settings: Settings, application: str, prepare: Callable[[psycopg.Connection], None] | None = None
+    ) -> None:
+        self._settings = settings
+        self._application = application
+        self._prepare = prepare
+        self._open: psycopg.Connection | None = None
+
+    def close(self) -> None:
+        """Close the connection; what it held is freed, a transaction rolled back."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
+
+    @contextmanager
+    def use(self) -> Iterator[psycopg.Connection]:
+        """Give the connection. What psycopg raises comes out as `translated` raises it, and costs the connection."""
+        try:
+            with translated():
+                yield self._connected()
+        except UnavailableError as error:
+            if isinstance(error.__cause__, psycopg.Error):
+                self.close()
+            raise
+
+    def _connected(self) -> psycopg.Connection:
+        if self._open is None or self._open.closed:
+            connection = connect(self._settings, self._application)
+            self._open = connection
+            if self._prepare is not None:
+                self._prepare(connection)
+        return self._open
 
 
 @contextmanager
@@ -81,13 +95,13 @@ def unblocking(connection: psycopg.Connection) -> Iterator[None]:
     try:
         yield
     except psycopg.errors.LockNotAvailable:
-        connection.execute(_END_STANDING_COPIES, (STANDSTILL_SECONDS,))
+        connection.execute(_END_STANDING_COPIES, (session.STANDSTILL_SECONDS,))
         raise
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what the driver raises as UnavailableError.
+    """Raise what the driver raises as UnavailableError, and as RefusedError where a right is missing.
 
     All of it: which error a server in trouble gives (a missing table during a migration, a full disk, a deadlock, a
     restart) says little about whether it passes, and nothing may be dead-lettered or lost because a server is unwell.
@@ -96,21 +110,27 @@ def translated() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise _unavailable(error) from error
+        raise unavailable(error) from error
 
 
-def _turned_away(error: psycopg.Error) -> PipelineError:
+def turned_away(error: psycopg.Error) -> PipelineError:
     """Tell a refusal that no waiting mends; libpq gives no SQLSTATE before a connection stands, so by its text."""
-    said = str(error)
+    said = str(error).strip()
     if any(refusal in said for refusal in _WRONG_ACCOUNT):
-        return ConfigurationError(f"DB_USER, DB_PASSWORD: {said.strip()}")
+        return ConfigurationError(f"DB_USER, DB_PASSWORD: {said}")
     if _WRONG_DATABASE.search(said):
-        return ConfigurationError(f"DB_NAME: {said.strip()}")
-    return _unavailable(error)
+        return ConfigurationError(f"DB_NAME: {said}")
+    if _REFUSED_START.search(said):
+        return ConfigurationError(f"DB_HOST, DB_USER: {said}")
+    return unavailable(error)
 
 
-def _unavailable(error: psycopg.Error) -> UnavailableError:
-    return UnavailableError(f"PostgreSQL: {type(error).__name__}: {str(error).strip()}")
+def unavailable(error: psycopg.Error) -> UnavailableError:
+    """Tell what became of a statement: refused for want of a right, or anything that may pass."""
+    said = f"{type(error).__name__}: {str(error).strip()}"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return RefusedError(f"DB_USER: PostgreSQL denies the account a right: {said}")
+    return UnavailableError(f"PostgreSQL: {said}")
 
 
 def copy_in(connection: psycopg.Connection, target: sql.Composable, data: Iterable[bytes]) -> None:

@@ -15,10 +15,10 @@ from pipeline.config import Settings
 from pipeline.contract.offsets import Watermark
 from pipeline.epoch.epoch import Plan
 from pipeline.epoch.outbox import Call
-from pipeline.sinks.connection import connect, translated, unblocking
+from pipeline.sinks.connection import Held, unblocking
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink, Standing
-from pipeline.sinks.refill import Target, refill, refill_key
+from pipeline.sinks.refill import Target, refill, refill_key, snapshot
 from pipeline.sinks.registry import read_watermarks
 
 log = structlog.get_logger()
@@ -36,13 +36,11 @@ class Cache:
         self._plan = plan
         self._group = group_id
         self._sink = sink
-        self._open: psycopg.Connection | None = None
+        self._held = Held(settings, f"{plan.role.service}-cache")
 
     def close(self) -> None:
         """Close the connection; a lock that it held is freed."""
-        if self._open is not None:
-            self._open.close()
-            self._open = None
+        self._held.close()
 
     def level(self, partitions: Iterable[int]) -> None:
         """Bring the partitions in Redis to where PostgreSQL stands, from the outbox or else by a rebuild.
@@ -70,16 +68,15 @@ class Cache:
                 self.rebuild_locked()
                 return
             for key in sorted(set(keys)):
-                with translated():
-                    refill_key(self._connection(), self._sink.client, key, self._plan, self._sink.boards)
+                with self._held.use() as connection:
+                    refill_key(connection, self._sink.client, key, self._plan, self._sink.boards)
                 self._sink.mended(key)
                 log.warning("key refilled", key=key, reason="it held another type, so an increment was refused")
 
     @contextmanager
     def exclusively(self) -> Iterator[psycopg.Connection]:
         """Hold off every epoch's transaction; what was committed before stands in PostgreSQL and in the outbox."""
-        with translated():
-            connection = self._connection()
+        with self._held.use() as connection:
             with unblocking(connection):
                 connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
             # Should this process freeze here, the server frees the lock; all consumers wait for it.
@@ -88,24 +85,24 @@ class Cache:
             yield connection
         finally:
             if not connection.closed:
-                with translated():
-                    connection.execute("RESET idle_session_timeout")
+                with self._held.use():
+                    connection.execute("SET idle_session_timeout = 0")
                     connection.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
 
     def rebuild_locked(self) -> int:
         """Refill while `exclusively` is held.
 
         The watermarks go first and come back last: a call that is still under way is refused as `behind` meanwhile,
-        and a rebuild that was cut off leaves no watermark, so the next one starts again. They are read before the
-        counters: should the connection break, and the lock with it, they are at worst older than what was filled by
-        nobody but us, and the outbox has the rest.
+        and a rebuild that was cut off leaves no watermark, so the next one starts again. They are read in the snapshot
+        that the counters are read in: whatever became of the lock (it is gone with its connection, and holds nobody at
+        another server), marks and counters are of one moment, and the outbox has what came after it.
         """
         log.warning("refilling Redis from PostgreSQL", group=self._group)
-        marks = {mark.partition: mark.next_offset for mark in self._marks(None)}
-        token = self._sink.forget(marks)
-        with translated():
+        with self._held.use() as connection, snapshot(connection):
+            marks = {mark.partition: mark.next_offset for mark in self._marks(None)}
+            token = self._sink.forget(marks)
             target = Target(self._sink.client, lambda: self._sink.while_held(marks, token), self._sink.boards)
-            keys = refill(self._connection(), target, self._plan)
+            keys = refill(connection, target, self._plan)
         self._sink.restore(marks, token)
         log.info("Redis refilled", group=self._group, keys=keys)
         return keys
@@ -137,26 +134,17 @@ class Cache:
     def _owed(self, partition: int, offset: int) -> list[Call]:
         """Read the calls of the first epoch after an offset."""
         place = (self._group, self._settings.kafka_topic, partition)
-        with translated():
-            rows = (
-                self._connection()
-                .execute(
-                    "SELECT partition, from_offset, next_offset, chunk, chunks, payload FROM pipeline_outbox"
-                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset ="
-                    " (SELECT min(next_offset) FROM pipeline_outbox"
-                    " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s) ORDER BY chunk",
-                    (*place, *place, offset),
-                )
-                .fetchall()
-            )
+        with self._held.use() as connection:
+            rows = connection.execute(
+                "SELECT partition, from_offset, next_offset, chunk, chunks, payload FROM pipeline_outbox"
+                " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset ="
+                " (SELECT min(next_offset) FROM pipeline_outbox"
+                " WHERE group_id = %s AND topic = %s AND partition = %s AND next_offset > %s) ORDER BY chunk",
+                (*place, *place, offset),
+            ).fetchall()
         return [Call(*row) for row in rows]
 
     def _marks(self, wanted: frozenset[int] | None) -> list[Watermark]:
-        with translated():
-            marks = read_watermarks(self._connection(), self._settings.kafka_topic).get(self._group, {})
+        with self._held.use() as connection:
+            marks = read_watermarks(connection, self._settings.kafka_topic).get(self._group, {})
         return [mark for mark in marks.values() if wanted is None or mark.partition in wanted]
-
-    def _connection(self) -> psycopg.Connection:
-        if self._open is None or self._open.closed:
-            self._open = connect(self._settings, f"{self._plan.role.service}-cache")
-        return self._open

@@ -14,20 +14,32 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ResponseError
+from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 
 from pipeline.config import Settings
-from pipeline.contract.boards import made_key, refused_key, watermark_key
+from pipeline.contract.boards import (
+    ALLTIME,
+    board_key,
+    filling_key,
+    made_key,
+    refused_key,
+    stats_key,
+    watermark_key,
+)
 from pipeline.epoch.outbox import Call
-from pipeline.errors import ConfigurationError, UnavailableError
+from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
 
 FUNCTION: Final = "gamemetrics_apply"
+_RIGHTS: Final = "gamemetrics_lacks"
+_BOARD: Final = board_key("probe", ALLTIME.name)
+_PROBED: Final = (stats_key("probe"), _BOARD, filling_key("probe", _BOARD))
 LIBRARY: Final = Path(__file__).with_name("apply.lua")
 _SOCKET_SECONDS: Final = 15.0
+_CLUSTER: Final = re.compile(r"(MOVED|CROSSSLOT|CLUSTERDOWN)\b")
 _mark: Final = re.compile(rb"([0-9]{1,19}):([0-9]{1,9})")
 
 
@@ -53,6 +65,7 @@ def connect(settings: Settings) -> "redis.Redis":
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
+        username=settings.redis_username or None,
         password=settings.redis_password.get_secret_value() or None,
         ssl=settings.redis_tls,
         retry=Retry(NoBackoff(), 0),
@@ -63,14 +76,30 @@ def connect(settings: Settings) -> "redis.Redis":
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Raise what the driver raises as UnavailableError, and a refused password as ConfigurationError."""
+def translated(client: "redis.Redis | None" = None) -> Iterator[None]:
+    """Raise what the driver raises as one of our errors; whatever it is costs the client its connections.
+
+    A missing right is a RefusedError, a refused password and a cluster are a ConfigurationError, all else is an
+    UnavailableError. It costs the connections, for an error may say that they lead to the wrong server: after a
+    failover behind a name or a proxy they stand at one that takes no writes, READONLY, for as long as they are kept.
+    """
     try:
         yield
-    except AuthenticationError as error:
-        raise ConfigurationError(f"REDIS_PASSWORD: {error}") from error
     except redis.RedisError as error:
-        raise UnavailableError(f"Redis: {type(error).__name__}: {error}") from error
+        if client is not None:
+            client.connection_pool.disconnect(inuse_connections=False)
+        raise _refusal(error) from error
+
+
+def _refusal(error: "redis.RedisError") -> PipelineError:
+    said = f"Redis: {type(error).__name__}: {error}"
+    if isinstance(error, AuthenticationError):
+        return ConfigurationError(f"REDIS_USERNAME, REDIS_PASSWORD: {error}")
+    if isinstance(error, NoPermissionError):
+        return RefusedError(f"REDIS_USERNAME: the account lacks a right: {error}")
+    if _CLUSTER.match(str(error)):
+        return ConfigurationError(f"REDIS_HOST: it is a cluster, where the keys of one call may lie apart: {error}")
+    return UnavailableError(said)
 
 
 class RedisSink:
@@ -78,6 +107,7 @@ class RedisSink:
 
     def __init__(self, settings: Settings, group_id: str) -> None:
         self._client = connect(settings)
+        self._account = settings.redis_username or "default"
         self._topic = settings.kafka_topic
         self._key = watermark_key(group_id)
         self._refused = refused_key(group_id)  # as apply.lua names it
@@ -94,18 +124,37 @@ class RedisSink:
 
     def open(self) -> None:
         """Check the server's policy and load the function. Raises ConfigurationError, UnavailableError."""
-        with translated():
-            policy = self._client.config_get("maxmemory-policy").get("maxmemory-policy", "noeviction")
+        with translated(self._client):
+            policy = self._policy()
             if policy != "noeviction":
                 raise ConfigurationError(
                     f"REDIS_HOST: maxmemory-policy is {policy}: the server would drop counters when memory is short. "
                     f"Set it to noeviction"
                 )
             self._client.function_load(LIBRARY.read_text(), replace=True)
+            lacking: list[bytes] = self._client.fcall(_RIGHTS, 1, self._key, *_PROBED)
+        if lacking:
+            what = ", ".join(one.decode() for one in lacking)
+            raise RefusedError(f"REDIS_USERNAME: the account {self._account!r} may not run {what}")
+
+    def _policy(self) -> str:
+        """Ask what the server does when memory is short: by INFO, for where Redis is managed CONFIG is nobody's."""
+        try:
+            return str(self._client.info("memory")["maxmemory_policy"])
+        except NoPermissionError:
+            pass
+        try:
+            found = self._client.config_get("maxmemory-policy")
+        except NoPermissionError as error:
+            raise RefusedError(
+                f"REDIS_USERNAME: the account {self._account!r} may run neither INFO nor CONFIG GET, so nobody knows "
+                f"whether the server drops counters when memory is short"
+            ) from error
+        return str(found["maxmemory-policy"])
 
     def standings(self) -> dict[int, Standing]:
         """Return where Redis stands in each partition of the topic that it knows."""
-        with translated():
+        with translated(self._client):
             stored: dict[bytes, bytes] = self._client.hgetall(self._key)  # type: ignore[assignment]  # responses stay bytes
         standings = {}
         for name, mark in stored.items():
@@ -117,7 +166,7 @@ class RedisSink:
 
     def start(self, partition: int, offset: int) -> None:
         """Set the watermark of a partition that nothing was applied of; one that stands already is left alone."""
-        with translated():
+        with translated(self._client):
             self._client.hsetnx(self._key, self._field(partition), f"{offset}:0")
 
     def forget(self, partitions: Iterable[int]) -> bytes:
@@ -127,7 +176,7 @@ class RedisSink:
         """
         token = f"refilling:{uuid.uuid4()}".encode()
         fields: dict[Any, Any] = {self._field(partition): token for partition in partitions}
-        with translated(), self._client.pipeline(transaction=True) as pipe:
+        with translated(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.delete(self._key, self._refused, self.boards)
             if fields:
                 pipe.hset(self._key, mapping=fields)
@@ -151,7 +200,7 @@ class RedisSink:
         Raises UnavailableError where another refill began since.
         """
         fields = [self._field(partition) for partition in partitions]
-        with translated(), self._client.pipeline(transaction=True) as pipe:
+        with translated(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.watch(self._key)  # type: ignore[no-untyped-call]
             if fields and set(pipe.hmget(self._key, fields)) != {token}:
                 raise UnavailableError("Redis: the counters are being refilled by another consumer")
@@ -160,13 +209,13 @@ class RedisSink:
 
     def refused(self) -> frozenset[str]:
         """Return the keys that refused an increment and were not refilled since."""
-        with translated():
+        with translated(self._client):
             members: set[bytes] = self._client.smembers(self._refused)  # type: ignore[assignment]  # responses stay bytes
         return frozenset(key.decode() for key in members)
 
     def mended(self, key: str) -> None:
         """Note that a refused key was refilled."""
-        with translated():
+        with translated(self._client):
             self._client.srem(self._refused, key)
 
     def apply(self, calls: Sequence[Call]) -> Applied:
@@ -192,7 +241,7 @@ class RedisSink:
             call.chunks,
             call.payload,
         )
-        with translated():
+        with translated(self._client):
             try:
                 answer: list[bytes] = self._client.fcall(FUNCTION, 1, self._key, *arguments)
             except ResponseError as error:

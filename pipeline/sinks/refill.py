@@ -84,24 +84,30 @@ def _window(period: Period, keep: int) -> dict[str, object]:
     return {"back": period.days_back(keep), "today": datetime.now(UTC).date()}
 
 
+@contextmanager
+def snapshot(connection: psycopg.Connection) -> Iterator[None]:
+    """See one moment of PostgreSQL until the block ends."""
+    with connection.transaction():
+        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield
+
+
 def refill(connection: psycopg.Connection, target: Target, plan: Plan) -> int:
-    """Clear and fill all keys of the plan's projections; returns how many rows were written.
+    """Clear and fill all keys of the plan's projections, within a `snapshot`; returns how many rows were written.
 
     Raises psycopg.Error, and UnavailableError where Redis is away.
     """
     written = 0
-    with connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        if "stats" in plan.role.projections:
-            _clear(target.client, STATS_KEYS)
-            written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), target)
-        if "leaderboard" in plan.role.projections:
-            _clear(target.client, BOARD_KEYS)
-            _clear(target.client, FILLING_KEYS)
-            for period in PERIODS.values():
-                keep = plan.expiry.of(period)
-                pages = read_pages(connection, _scores(period), _window(period, keep))
-                written += _fill_boards(target, period, keep, pages)
+    if "stats" in plan.role.projections:
+        _clear(target.client, STATS_KEYS)
+        written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), target)
+    if "leaderboard" in plan.role.projections:
+        _clear(target.client, BOARD_KEYS)
+        _clear(target.client, FILLING_KEYS)
+        for period in PERIODS.values():
+            keep = plan.expiry.of(period)
+            pages = read_pages(connection, _scores(period), _window(period, keep))
+            written += _fill_boards(target, period, keep, pages)
     return written
 
 
@@ -111,10 +117,10 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
     @contextmanager
     def guard() -> "Iterator[Pipeline]":
         connection.execute("SELECT")  # raises where the session, and its lock, ended while this process stood still
-        with redis_translated(), client.pipeline(transaction=True) as pipe:
+        with redis_translated(client), client.pipeline(transaction=True) as pipe:
             yield pipe
 
-    with redis_translated():
+    with redis_translated(client):
         client.unlink(key)
     target = Target(client, guard, boards)
     if (player := stats_player(key)) is not None:
@@ -155,7 +161,7 @@ def _fill_boards(target: Target, period: Period, keep: int, pages: Iterator[list
             key = board_key(game, period.label(day))
             pipe.zadd(filling_key(refill_id, key), members)
             filled[key] = day
-        with redis_translated():
+        with redis_translated(target.client):
             pipe.execute()
         written += len(page)
     names = list(filled)
@@ -182,7 +188,7 @@ def read_pages(
 
 
 def _clear(client: "redis.Redis", pattern: str) -> None:
-    with redis_translated():
+    with redis_translated(client):
         page: list[bytes] = []
         for key in client.scan_iter(match=pattern, count=_PAGE):
             page.append(key)

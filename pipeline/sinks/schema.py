@@ -1,6 +1,7 @@
 """The schema's version: which migrations a database has, against those this package brings."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -9,7 +10,8 @@ from typing import Final
 import psycopg
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError
+from pipeline.epoch.roles import Role
+from pipeline.errors import ConfigurationError, RefusedError
 from pipeline.sinks.connection import connect, translated
 
 MIGRATIONS: Final = files("pipeline") / "migrations"
@@ -51,6 +53,59 @@ def check_schema(settings: Settings) -> None:
         raise ConfigurationError(f"{where} is behind: it lacks {_list(missing)}; run gamemetrics migrate")
     if extra := versions - known:
         raise ConfigurationError(f"{where} is ahead: it has {_list(extra)}, which this version does not know")
+
+
+def check_rights(settings: Settings, role: Role) -> None:
+    """Raise RefusedError naming what the account lacks of the rights that a consumer of this role needs."""
+    needed = [one for owner, rights in _RIGHTS.items() if owner in {"", *role.projections} for one in rights]
+    needed += [(role.ledger, "SELECT"), (role.ledger, "INSERT")]
+    with translated(), connect(settings, "schema-check") as connection:
+        rows = connection.execute(_LACKING, ([name for name, _ in needed], [right for _, right in needed])).fetchall()
+    if rows:
+        lacking = ", ".join(row[0] for row in rows)
+        raise RefusedError(f"DB_USER: PostgreSQL denies the account {settings.db_user!r}: {lacking}")
+
+
+_RIGHTS: Final[Mapping[str, Sequence[tuple[str, str]]]] = {
+    "": (
+        ("schema_migrations", "SELECT"),
+        ("pipeline_owners", "SELECT"),
+        ("pipeline_owners", "INSERT"),
+        ("pipeline_owners", "UPDATE"),
+        ("pipeline_watermarks", "SELECT"),
+        ("pipeline_watermarks", "INSERT"),
+        ("pipeline_watermarks", "UPDATE"),
+        ("pipeline_outbox", "SELECT"),
+        ("pipeline_outbox", "INSERT"),
+        ("pipeline_outbox", "DELETE"),
+        ("dlq_events", "INSERT"),
+        ("day_partitions", "SELECT"),
+    ),
+    "stats": (
+        ("player_event_counts", "SELECT"),
+        ("player_event_counts", "INSERT"),
+        ("player_event_counts", "UPDATE"),
+        ("player_statistics", "SELECT"),
+    ),
+    "leaderboard": (
+        ("leaderboard_daily", "SELECT"),
+        ("leaderboard_daily", "INSERT"),
+        ("leaderboard_daily", "UPDATE"),
+        ("leaderboard_settled", "SELECT"),
+        ("leaderboard_settled", "INSERT"),
+        ("leaderboard_settled", "UPDATE"),
+        ("leaderboard_horizon", "SELECT"),
+        ("leaderboard_alltime", "SELECT"),
+    ),
+}
+"""By projection, "" for all of them: what a consumer does to which table."""
+
+_LACKING: Final = (
+    "SELECT needed.what || ' on ' || needed.name FROM unnest(%s::text[], %s::text[]) AS needed(name, what)"
+    " WHERE NOT has_table_privilege(needed.name, needed.what)"
+    " UNION ALL SELECT 'TEMPORARY on database ' || current_database()"
+    " WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')"
+)
 
 
 def _list(versions: set[int]) -> str:

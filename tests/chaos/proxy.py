@@ -1,6 +1,7 @@
 """A TCP proxy that breaks the wire where a test says: an answer that never comes, half a request, a delay, a reset."""
 
 import contextlib
+import ctypes
 import socket
 import struct
 import threading
@@ -12,6 +13,10 @@ from typing import Literal, Self
 HOST = "127.0.0.1"
 Fault = Literal["lose the answer", "cut the request", "delay the answer"]
 DELAY_SECONDS = 2.0
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
+_DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
+"""A filter of one instruction: of each packet keep 0 bytes (Linux; see socket(7))."""
 
 
 @dataclass(slots=True)
@@ -74,6 +79,25 @@ class Proxy:
         with self._lock:
             self._rules.append(rule)
         return rule
+
+    def redirect(self, server_port: int) -> None:
+        """Lead new connections to another server, as a name does after a failover; those that stand stay."""
+        self._server_port = server_port
+
+    def vanish(self) -> None:
+        """Drop every packet that clients send, without a word, as a host does that lost its power or its network."""
+        for end in self._clients():
+            end.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 1, ctypes.addressof(_DROP_ALL)))
+
+    def reappear(self) -> None:
+        """Let packets through again."""
+        for end in self._clients():
+            with contextlib.suppress(OSError):
+                end.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+
+    def _clients(self) -> list[socket.socket]:
+        with self._lock:
+            return [self._listener, *(pair.client for pair in self._pairs if pair.client.fileno() >= 0)]
 
     def reset(self) -> int:
         """Reset every connection; returns how many there were."""

@@ -83,7 +83,7 @@ GATE = (
     ("if offset ~= from or done ~= chunk then", "if false then"),
 )
 REFUSED = (
-    ("for key in pairs(refused) do server.call('SADD', hash .. ':refused', key) end", ""),
+    ("for key in pairs(refused) do redis.call('SADD', hash .. ':refused', key) end", ""),
     ("return answer(hash, 'applied', mark)", "return refusing(refused, mark)"),
     (
         "local function apply(keys, args)",
@@ -163,7 +163,7 @@ def read_uncommitted(patch: Patch) -> None:
 
 
 def any_topic_will_do(patch: Patch) -> None:
-    patch.setattr(standings, "topic_id", lambda _: "the same for ever")
+    patch.setattr(standings, "topic_id", lambda *_: "the same for ever")
 
 
 def no_bad_ratio(patch: Patch) -> None:

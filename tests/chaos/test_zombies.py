@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sinks import connection
+from pipeline.sinks import session
 from tests.chaos import crashing
 from tests.chaos.children import child
 from tests.chaos.crashing import Crash
@@ -31,7 +31,7 @@ FREEZING = (
 
 
 def shorten_the_standstill() -> None:
-    connection.STANDSTILL_SECONDS = 3  # type: ignore[misc]
+    session.STANDSTILL_SECONDS = 3  # type: ignore[misc]
 
 
 def freeze_at(step: str) -> Callable[[], None]:

@@ -6,7 +6,7 @@ from confluent_kafka.admin import PartitionMetadata, TopicMetadata
 from pydantic import SecretStr
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError, PipelineError, UnavailableError
+from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import client_config, translate
 from pipeline.kafka.producer import fault_of, producer_config
 
@@ -14,7 +14,7 @@ CODES = pytest.mark.parametrize(
     ("code", "kind"),
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigurationError),
-        (KafkaError.TOPIC_AUTHORIZATION_FAILED, ConfigurationError),
+        (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
         (KafkaError.SASL_AUTHENTICATION_FAILED, ConfigurationError),
         # The client's own words while a killed broker comes back, found by a soak: its metadata, not the broker's.
         (KafkaError._UNKNOWN_PARTITION, UnavailableError),  # noqa: SLF001 - its public name
