@@ -13,7 +13,7 @@ from typing import Final
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ReadOnlyError, RedisError
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
@@ -40,6 +40,8 @@ def connect(settings: Settings) -> Redis:
         socket_timeout=None,
         socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),
+        # Not to be tried again, but to cost the connection: behind a name, the next one finds the new primary.
+        retry_on_error=[ReadOnlyError],
     )
     return Redis.from_pool(pool)
 

@@ -1,5 +1,6 @@
 """Redis as others run it: Redis itself, accounts with the least rights, a failover behind a name."""
 
+import asyncio
 import secrets
 from collections.abc import Iterator
 from contextlib import closing
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from pipeline.api.valkey import answering
+from pipeline.api.valkey import connect as connect_edge
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES
-from pipeline.errors import ConfigurationError, RefusedError
+from pipeline.errors import ConfigurationError, RefusedError, UnavailableError
 from pipeline.sinks.redis import RedisSink
 from tests.chaos.proxy import Proxy
 from tests.consuming import consume_all, consuming, settings_of
@@ -150,3 +153,29 @@ def test_a_failover_behind_a_name_is_followed(place: Place, tmp_path: Path) -> N
             send(place, 20)
             eventually(lambda: counted(second) == 40, timeout=30)
         assert_counted(place, second, 40)
+
+
+def test_the_edge_follows_a_failover_behind_a_name(place: Place, tmp_path: Path) -> None:
+    """A limiter whose connection stands at what is a replica now is refused once, and then charges the new primary."""
+    kind = flavour("valkey")
+    homes = [tmp_path / name for name in ("first", "second")]
+    for home in homes:
+        home.mkdir()
+    with redis_server(kind, homes[0]) as first, redis_server(kind, homes[1]) as second, Proxy(first.port) as name:
+        settings = at(place, name.port).settings
+
+        async def charge_on_both_sides_of_it() -> None:
+            async with connect_edge(settings) as edge:
+                script = edge.register_script("return redis.call('INCR', KEYS[1])")
+                async with answering():
+                    assert await script(["charged"]) == 1
+                name.redirect(second.port)
+                with first.client() as old:
+                    old.execute_command("REPLICAOF", "127.0.0.1", str(second.port))
+                with pytest.raises(UnavailableError, match="read only"):
+                    async with answering():
+                        await script(["charged"])
+                async with answering():
+                    assert await script(["charged"]) == 1, "the new primary's first"
+
+        asyncio.run(charge_on_both_sides_of_it())
