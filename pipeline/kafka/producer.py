@@ -20,10 +20,12 @@ from typing import Any, Final
 import msgspec
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AclOperation
 
 from pipeline.config import Settings
-from pipeline.errors import ConfigurationError
-from pipeline.tasks import cancel
+from pipeline.errors import ConfigurationError, RefusedError, UnavailableError
+from pipeline.kafka.client import DENIED, topic_id
+from pipeline.tasks import cancel, watched
 
 DELIVERY_TIMEOUT_MS: Final = 3_000
 """How long Kafka may take to confirm an event before its sender is told that nobody knows (503, within 5 s).
@@ -36,6 +38,8 @@ _HOLD_S: Final = 0.25
 """How long a burst may be held back by one that the broker does not confirm; part of the 5 s in which a 503 comes."""
 _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 2.0
+_NEWS_S: Final = 10.0
+"""How long a record that was not confirmed is the last word, while none follows: who is not ready is sent none."""
 _REFUSED_CREDENTIALS: Final = frozenset(
     {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001 (librdkafka's public codes)
 )
@@ -84,8 +88,19 @@ class Ingest:
         self._armed = False
         self._loop = asyncio.get_running_loop()
         self._probing: asyncio.Task[None] | None = None
+        self._settings = settings
+        self._denied = self._broken = False
+        self._unconfirmed = ("", 0.0)  # why the last record was not, and until when that is news
         self.reachable = False
-        self.fault = "not asked yet"
+        self._fault = "not asked yet"
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be sent, or why the last record was not confirmed; empty: it was."""
+        if self._fault or not self._unconfirmed[0]:
+            return self._fault
+        reason, until = self._unconfirmed
+        return reason if time.monotonic() < until else ""
 
     async def start(self) -> None:
         """Ask Kafka for the topic, and keep asking in the background.
@@ -96,16 +111,47 @@ class Ingest:
         await self._probe()
         if not self.reachable and self._refusal is not None:
             raise ConfigurationError(self.fault)
-        self._probing = asyncio.create_task(self._keep_probing())
+        if self.reachable and (denial := await self._denial()):
+            raise ConfigurationError(denial)
+        self._probing = watched(self._keep_probing())
 
     def publish(self, record: Record, settled: Settled) -> None:
         """Send one record; `settled` is called later, once."""
+        if self._unconfirmed[0]:
+            settled = self._noting(settled)
         if not self._gathered:
             self._since = time.monotonic()
         self._gathered.append((record, settled))
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._turn)
+
+    def note(self, error: KafkaError) -> None:
+        """Learn why a record was not confirmed: readiness says so until one is, or for so long as that is news.
+
+        A right that is missing is known to last: each client is told at once, and the probe asks until it is there.
+        """
+        reason = f"Kafka did not confirm: {error.str()}"
+        if error.code() in DENIED or error.code() in _REFUSED_TOPIC:
+            self._denied, self.reachable = True, False
+            self._fault = self._named(error)
+        elif not self._unconfirmed[0]:
+            _log.warning("Kafka does not confirm", error=error.str())
+        self._unconfirmed = (reason, time.monotonic() + _NEWS_S)
+
+    def _named(self, error: KafkaError) -> str:
+        account = f"KAFKA_USERNAME {self._settings.kafka_username!r}, " if error.code() in DENIED else ""
+        return f"{account}KAFKA_TOPIC {self._topic}: {error.str()}"
+
+    def _noting(self, settled: Settled) -> Settled:
+        """Let a record that is confirmed end the news that the last one was not."""
+
+        def told(error: KafkaError | None, message: Message | None) -> None:
+            if error is None:
+                self._unconfirmed = ("", 0.0)
+            settled(error, message)
+
+        return told
 
     def in_flight(self) -> int:
         """Count the records that Kafka has not yet confirmed or refused."""
@@ -118,22 +164,22 @@ class Ingest:
         deadline = time.monotonic() + within
         while self.in_flight() and time.monotonic() < deadline:
             await asyncio.sleep(0.002)
-            self._producer.poll(0)  # what the client has to say counts as in flight until it is heard
+            self._poll(0)  # what the client has to say counts as in flight until it is heard
         return self.in_flight()
 
     def _turn(self) -> None:
         """Hand over what has gathered, take what was delivered; again while anything is in flight."""
         gathered = len(self._gathered)
         idle = gathered == self._held
-        if gathered and (not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
+        if gathered and (self._broken or not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
             self._hand_over()
             self._held = 0
-            self._producer.flush(_WAIT_S)
+            self._poll(_WAIT_S, self._producer.flush)
         else:
             self._held = gathered
             # With nothing new from clients, wait for a report here: it is seen at once, and meanwhile requests gather.
             # A read takes several rounds of the loop, and would wait here in each (seen: 5.1 ms for 0.6).
-            self._producer.poll(_WAIT_S if idle and not self._others else 0)
+            self._poll(_WAIT_S if idle and not self._others else 0)
         self._armed = bool(self._gathered) or len(self._producer) > 0
         if self._armed and idle and self._others:
             self._loop.call_later(_WAIT_S, self._turn)
@@ -148,11 +194,27 @@ class Ingest:
                 produce(topic, record.value, record.key, -1, settled, None, 0, record.headers)
             except BufferError:
                 settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
+            except KafkaException as error:  # a topic that the client knows to be denied, or a client that is broken
+                settled(error.args[0], None)
+
+    def _poll(self, seconds: float, wait: Callable[[float], int] | None = None) -> None:
+        """Take what the client has to say. What ends it for good it raises here: the process must end then.
+
+        What is in flight is still reported, and what comes is refused, while the edge drains.
+        """
+        try:
+            (wait or self._producer.poll)(seconds)
+        except KafkaException as error:
+            self._fault = f"the Kafka client is broken: {error.args[0].str()}"
+            if not self._broken:
+                self._loop.call_exception_handler({"message": self._fault, "exception": error})
+            self.reachable, self._broken = False, True
 
     async def _keep_probing(self) -> None:
         while True:
             await asyncio.sleep(_PROBE_EVERY_S)
             await self._probe()
+            self._poll(0)  # an edge that is sent nothing must also hear that its client is broken
 
     async def _probe(self) -> None:
         """Learn whether the topic's partitions have leaders; in a thread, because the call blocks."""
@@ -163,19 +225,34 @@ class Ingest:
             leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]
             if topic.error is not None:
                 self._refusal = topic.error if topic.error.code() in _REFUSED_TOPIC else None
-                fault = f"KAFKA_TOPIC {self._topic}: {topic.error.str()}"
+                fault = self._named(topic.error)
             elif leaderless:
                 fault = f"no leader for partitions {leaderless} of {self._topic}"
         except KafkaException as error:
-            self._producer.poll(0)  # brings the reason, if there was one, to _on_error
+            self._poll(0)  # brings the reason, if there was one, to _on_error
             fault = f"Kafka does not answer: {error.args[0].str()}"
         if fault and self._refusal is not None and self._refusal.code() in _REFUSED_CREDENTIALS:
             fault = f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {self._refusal.str()}"
-        self.reachable, self.fault = not fault, fault
+        if not fault and self._denied:
+            fault = await self._denial()
+            self._denied = bool(fault)
+        if self._broken:
+            return
+        self.reachable, self._fault = not fault, fault
         if not fault:
             self._refusal = None
         if was != self.reachable:
             _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=fault)
+
+    async def _denial(self) -> str:
+        """Ask whether the account may write to the topic; return why not."""
+        try:
+            await asyncio.to_thread(topic_id, self._settings, AclOperation.WRITE)
+        except (ConfigurationError, RefusedError) as error:
+            return str(error)
+        except UnavailableError as error:
+            return str(error) if self._denied else ""
+        return ""
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in _REFUSED_CREDENTIALS:

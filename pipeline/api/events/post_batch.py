@@ -123,6 +123,7 @@ class _Outcome:
 
     def _settled(self, error: KafkaError | None, message: Message | None) -> None:
         if error is not None:
+            self._desk.ingest.note(error)
             self._all_lost = self._all_lost or message is None
             self._lost.add((message.value() if message is not None else None) or b"")
         self._settle_one()

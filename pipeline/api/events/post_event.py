@@ -89,6 +89,7 @@ class _Receipt(msgspec.Struct, gc=False):
             self.connection.reply(200, b"".join((_START, limits, _BODY, admitted.event_id.encode(), b'"}\n')))
             return
         context.metrics.failed += 1
+        context.ingest.note(error)
         refusal = Refusal(
             503,
             f"{UNCONFIRMED} ({error.str()})",
