@@ -1,9 +1,29 @@
-"""Ending asyncio tasks."""
+"""Starting and ending asyncio tasks."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, Final
 
 _AGAIN_S: Final = 0.1
+
+
+def watched(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+    """Run work that ends only when it is cancelled; what else ends it is told to the loop's exception handler, at once.
+
+    A task that nobody awaits would else die alone: what it raised is told when it is collected, which may be never.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_tell)
+    return task
+
+
+def _tell(task: "asyncio.Task[None]") -> None:
+    if task.cancelled():
+        return
+    error = task.exception()
+    if error is not None:
+        name = task.get_coro().__qualname__  # type: ignore[union-attr]  # it is a coroutine's
+        task.get_loop().call_exception_handler({"message": f"{name} ended", "exception": error})
 
 
 async def cancel(task: asyncio.Task[Any]) -> None:

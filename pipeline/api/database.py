@@ -1,29 +1,64 @@
 """The edge's connections to PostgreSQL."""
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Any, Final, Self
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from pipeline.config import Settings
-from pipeline.errors import UnavailableError
+from pipeline.errors import ConfigurationError, RefusedError, UnavailableError
+from pipeline.sinks.connection import turned_away, unavailable
 from pipeline.sinks.session import parameters, pin_async
 
-_TIMEOUT_S: Final = 3
+_TIMEOUT_S: Final = 3.0
+_PATIENCE_S: Final = 4.0
+"""A server that lives ends a statement itself after _TIMEOUT_S; one that is frozen is left after this."""
+
+_PINNED: Final = {"jit": "off", "statement_timeout": f"{_TIMEOUT_S:.0f}s", "lock_timeout": f"{_TIMEOUT_S:.0f}s"}
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
-_PINNED: Final = {"jit": "off", "statement_timeout": f"{_TIMEOUT_S}s"}
+class _Telling(psycopg.AsyncConnection[tuple[Any, ...]]):
+    """Tells why it could not be opened: the pool says only that nothing came in time."""
+
+    @classmethod
+    async def connect(  # type: ignore[override]  # with one argument more
+        cls,
+        conninfo: str = "",
+        *,
+        tell: Callable[[psycopg.Error | None], None],
+        **kwargs: Any,  # noqa: ANN401 - what psycopg takes
+    ) -> Self:
+        try:
+            connection = await super().connect(conninfo, **kwargs)
+        except psycopg.Error as error:
+            tell(error)
+            raise
+        tell(None)
+        return connection
 
 
 class Database:
     """The edge's connections to PostgreSQL, made when first needed."""
 
     def __init__(self, settings: Settings) -> None:
+        self.refusal = ""
+        """Why PostgreSQL turns the account away for good, or is no database for us; empty: it does not, or is away."""
         self._pool = AsyncConnectionPool(
-            kwargs={**parameters(settings, "gamemetrics-edge"), "connect_timeout": _TIMEOUT_S},
-            configure=_configure,
+            connection_class=_Telling,
+            kwargs={
+                **parameters(settings, "gamemetrics-edge"),
+                "connect_timeout": int(_TIMEOUT_S),
+                "tcp_user_timeout": int(_TIMEOUT_S * 1000),
+                "tell": self._told,
+            },
+            configure=self._configure,
             min_size=0,
             max_size=4,
             max_waiting=64,
@@ -52,13 +87,51 @@ class Database:
             return [await (await connection.execute(query.encode(), values)).fetchall() for query, values in queries]
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection[tuple[Any, ...]]]:
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection; whatever the server said to an operation on it costs it."""
         try:
             async with self._pool.connection() as connection:
-                yield connection
-        except (psycopg.Error, PoolTimeout) as error:
-            raise UnavailableError(f"PostgreSQL: {type(error).__name__}") from error
+                try:
+                    with _deadline(connection):
+                        yield connection
+                except psycopg.Error:
+                    await connection.close()
+                    raise
+        except PoolTimeout as error:
+            if self.refusal:
+                raise RefusedError(self.refusal) from error
+            raise UnavailableError("PostgreSQL: PoolTimeout") from error
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+
+    async def _configure(self, connection: Connection) -> None:
+        try:
+            with _deadline(connection):
+                await pin_async(connection, _PINNED)
+        except ConfigurationError as error:
+            self.refusal = str(error)
+            raise
+
+    def _told(self, error: psycopg.Error | None) -> None:
+        refusal = turned_away(error) if error is not None else None
+        self.refusal = str(refusal) if isinstance(refusal, ConfigurationError) else ""
 
 
-async def _configure(connection: psycopg.AsyncConnection[tuple[Any, ...]]) -> None:
-    await pin_async(connection, _PINNED)
+@contextlib.contextmanager
+def _deadline(connection: Connection) -> Iterator[None]:
+    """Cut the connection's wire where the block takes too long.
+
+    Not by cancelling the task: the driver would ask the frozen server first to end the statement, and wait for it.
+    """
+    late = asyncio.get_running_loop().call_later(_PATIENCE_S, _cut, connection)
+    try:
+        yield
+    finally:
+        late.cancel()
+
+
+def _cut(connection: Connection) -> None:
+    if connection.closed:
+        return
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.fileno())) as wire:
+        wire.shutdown(socket.SHUT_RDWR)

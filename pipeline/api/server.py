@@ -8,7 +8,7 @@ import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Iterable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvloop
@@ -30,9 +30,9 @@ from pipeline.api.metrics import EdgeMetrics
 from pipeline.api.valkey import connect
 from pipeline.config import Settings
 from pipeline.contract.event import load_scoring
-from pipeline.errors import ConfigurationError
+from pipeline.errors import ConfigurationError, HaltError, UnavailableError
 from pipeline.kafka.producer import Ingest
-from pipeline.tasks import cancel
+from pipeline.tasks import cancel, watched
 
 _GRACE_S: Final = 10.0
 _FIRST_KEYS_S: Final = 1.0
@@ -47,21 +47,53 @@ def serve(settings: Settings) -> None:
     uvloop.run(_serve(settings))
 
 
+class Watch:
+    """What the loop calls where a callback or a task raised: nobody would do its work, so the process ends in order.
+
+    Not where it was a connection's own, which is closed then, nor where a server was only away.
+    """
+
+    def __init__(self) -> None:
+        self.stopping = asyncio.Event()
+        self.faults = 0
+        self.fatal: BaseException | None = None
+
+    def gauges(self) -> list[tuple[str, str, float]]:
+        """Return what was counted, for the metrics."""
+        return [("edge_faults", "Callbacks and tasks that raised, since the start", self.faults)]
+
+    def __call__(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Count and log a fault; end the process where it is one of the program's."""
+        error = context.get("exception")
+        if isinstance(error, UnavailableError):
+            _log.warning(context["message"], error=str(error))
+            return
+        self.faults += 1
+        _log.error(context["message"], exc_info=error)
+        if error is not None and not context.keys() & {"transport", "protocol"}:
+            self.fatal = error
+            self.stopping.set()
+
+
 async def _serve(settings: Settings) -> None:
-    stopping = asyncio.Event()
+    watch = Watch()
+    stopping = watch.stopping
+    asyncio.get_running_loop().set_exception_handler(watch)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    async with _running(settings):
+    async with _running(settings, watch):
         # What lives now lives as long as the process, and the collector need not look at it again. The requests make
         # no cycles, so that a higher threshold costs no memory.
         gc.freeze()
         gc.set_threshold(50_000, 20, 100)
         await stopping.wait()
         _log.info("stopping")
+    if watch.fatal is not None:
+        raise HaltError(f"a part of the edge ended: {type(watch.fatal).__name__}: {watch.fatal}") from watch.fatal
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: Settings) -> AsyncIterator[None]:
+async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
     """Run the edge, from the first connection to the last reply."""
     database, valkey = Database(settings), connect(settings)
     keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
@@ -83,6 +115,7 @@ async def _running(settings: Settings) -> AsyncIterator[None]:
         await database.open()
         stack.push_async_callback(_stop_ingest, ingest)
         await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
+        context.metrics.gauges(watch.gauges)
         await _listen(settings, context, stack)
         yield
 
@@ -91,10 +124,12 @@ async def _admit_somebody(
     settings: Settings, keyring: Keyring, store: KeyStore, stack: contextlib.AsyncExitStack
 ) -> None:
     """Start to read the keys. Raises ConfigurationError where nobody could ever be let in."""
-    loading = asyncio.create_task(store.keep_loading())
+    loading = watched(store.keep_loading())
     stack.push_async_callback(cancel, loading)
     with contextlib.suppress(TimeoutError):  # a database that is away must not keep the edge from starting
         await asyncio.wait_for(store.asked.wait(), _FIRST_KEYS_S)
+    if store.refused:
+        raise ConfigurationError(store.refused)
     if keyring.open:
         _log.warning("open: no API key is needed", make_one="gamemetrics keys create NAME")
     elif store.known and not keyring:

@@ -5,17 +5,16 @@ decoded and aggregated while the one before it is written and the one before tha
 is counted: that is the watermark's, in the one transaction of `sinks.postgres`, and the gate's, in `sinks/apply.lua`.
 
     thread    owns                                            is given               gives
-    loop      Intake (Source, Batcher, Positions), LagMeter,  spans that landed      spans and records
-              Standings (Registry, RedisSink, Cache)
+    loop      Intake (Source, Batcher, Positions), LagMeter   spans that landed      spans and records
+    beside    Registry, RedisSink, Cache of Standings         work of the loop's     what it returns
+                                         (the loop waits and turns: they may hang with their server)
     prepare   Prepare (Decoder)                               spans and records      an Epoch
     postgres  Write (PostgresSink, Admission)                 an Epoch               a Written
                                          (between two epochs) what Redis has applied
     redis     Apply (RedisSink, Cache)                        a Written              spans
-    beside    nothing: it calls Standings' connections        work of the loop's     what that returns
-              while the loop waits and turns
 
 What is given goes through a thread's queue or its future, and is changed by nobody afterwards. What owns a connection
-is called by its own thread alone, and closed by the loop once the others have ended; so the loop and the redis thread
+is called by its own thread alone, and closed by the loop once the others have ended; so the threads beside and redis
 each have a RedisSink and a Cache of their own. Shared are only the event that `stop` sets and ConsumerHealth.
 """
 

@@ -21,13 +21,13 @@ from typing import Any, Final
 import msgspec
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import TopicMetadata
+from confluent_kafka.admin import AclOperation, TopicMetadata
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
-from pipeline.kafka.client import client_config, is_authentication, translate
+from pipeline.kafka.client import DENIED, client_config, is_authentication, topic_id, translate
 from pipeline.kafka.sizes import TOO_LARGE, SizeLimit
-from pipeline.tasks import cancel
+from pipeline.tasks import cancel, watched
 
 DELIVERY_TIMEOUT_MS: Final = 3_000
 """How long Kafka may take to confirm an event before its sender is told that nobody knows (503, within 5 s).
@@ -42,6 +42,10 @@ _PROBE_EVERY_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 2.0
 _SIZES_EVERY: Final = 15
 """After so many probes the topic is asked how much it takes, and at once after it took less than it was sent."""
+_NEWS_S: Final = 10.0
+"""How long a record that was not confirmed is the last word, while none follows: who is not ready is sent none."""
+_LASTING: Final = DENIED | {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001 - public name
+"""What a topic answers to a record where it will answer the next one likewise, until someone mends it."""
 
 Settled = Callable[[KafkaError | None, Message | None], None]
 """Called once for each record, on the loop's thread, with None when Kafka has it. It must not raise."""
@@ -71,7 +75,7 @@ class Ingest:
         self._others = others
         self._settings = settings
         self._topic = settings.kafka_topic
-        self._denied: KafkaError | None = None
+        self._turned_away: KafkaError | None = None
         self._met: PipelineError | None = None
         self._config = {**producer_config(settings, max_in_flight_bytes), "error_cb": self._on_error}
         self.sizes = SizeLimit(client_config(settings), self._topic)
@@ -86,8 +90,18 @@ class Ingest:
         self._armed = False
         self._loop = asyncio.get_running_loop()
         self._probing: asyncio.Task[None] | None = None
+        self._denied = self._broken = False
+        self._unconfirmed = ("", 0.0)  # why the last record was not, and until when that is news
         self.reachable = False
-        self.fault = "not asked yet"
+        self._fault = "not asked yet"
+
+    @property
+    def fault(self) -> str:
+        """Why nothing can be sent, or why the last record was not confirmed; empty: it was."""
+        if self._fault or not self._unconfirmed[0]:
+            return self._fault
+        reason, until = self._unconfirmed
+        return reason if time.monotonic() < until else ""
 
     async def start(self) -> None:
         """Ask Kafka for the topic, and keep asking in the background.
@@ -98,10 +112,14 @@ class Ingest:
         await self._probe()
         if isinstance(self._met, ConfigurationError | RefusedError):
             raise ConfigurationError(str(self._met)) from self._met
-        self._probing = asyncio.create_task(self._keep_probing())
+        if self.reachable and (denial := await self._denial()):
+            raise ConfigurationError(denial)
+        self._probing = watched(self._keep_probing())
 
     def publish(self, record: Record, settled: Settled) -> None:
         """Send one record; `settled` is called later, once."""
+        if self._unconfirmed[0]:
+            settled = self._noting(settled)
         if not self._gathered:
             self._since = time.monotonic()
         self._gathered.append((record, settled))
@@ -115,6 +133,28 @@ class Ingest:
         if error.code() in TOO_LARGE and current and not self.sizes.lasting(size):
             self._doubted.set()
 
+    def note(self, error: KafkaError) -> None:
+        """Learn why a record was not confirmed: readiness says so until one is, or for so long as that is news.
+
+        A right that is missing is known to last: each client is told at once, and the probe asks until it is there.
+        """
+        if error.code() in _LASTING:
+            self._denied, self.reachable = True, False
+            self._fault = str(translate(error, self._settings))
+        elif not self._unconfirmed[0]:
+            _log.warning("Kafka does not confirm", error=error.str())
+        self._unconfirmed = (f"Kafka did not confirm: {error.str()}", time.monotonic() + _NEWS_S)
+
+    def _noting(self, settled: Settled) -> Settled:
+        """Let a record that is confirmed end the news that the last one was not."""
+
+        def told(error: KafkaError | None, message: Message | None) -> None:
+            if error is None:
+                self._unconfirmed = ("", 0.0)
+            settled(error, message)
+
+        return told
+
     def in_flight(self) -> int:
         """Count the records that Kafka has not yet confirmed or refused."""
         return len(self._gathered) + len(self._producer)
@@ -126,7 +166,7 @@ class Ingest:
         deadline = time.monotonic() + within
         while self.in_flight() and time.monotonic() < deadline:
             await asyncio.sleep(0.002)
-            self._producer.poll(0)  # what the client has to say counts as in flight until it is heard
+            self._poll(0)  # what the client has to say counts as in flight until it is heard
         return self.in_flight()
 
     def _turn(self) -> None:
@@ -135,15 +175,15 @@ class Ingest:
         idle = gathered == self._held
         if self._next is not None and not len(self._producer):
             self._take_over(self._next)
-        if gathered and (not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
+        if gathered and (self._broken or not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
             self._hand_over()
             self._held = 0
-            self._producer.flush(_WAIT_S)
+            self._poll(_WAIT_S, self._producer.flush)
         else:
             self._held = gathered
             # With nothing new from clients, wait for a report here: it is seen at once, and meanwhile requests gather.
             # A read takes several rounds of the loop, and would wait here in each (seen: 5.1 ms for 0.6).
-            self._producer.poll(_WAIT_S if idle and not self._others else 0)
+            self._poll(_WAIT_S if idle and not self._others else 0)
         self._armed = bool(self._gathered) or len(self._producer) > 0
         if self._armed and idle and self._others:
             self._loop.call_later(_WAIT_S, self._turn)
@@ -158,8 +198,21 @@ class Ingest:
                 produce(topic, record.value, record.key, -1, settled, None, record.milliseconds, record.headers)
             except BufferError:
                 settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
-            except KafkaException as error:
+            except KafkaException as error:  # a topic that the client knows to be denied, or a client that is broken
                 settled(error.args[0], None)
+
+    def _poll(self, seconds: float, wait: Callable[[float], int] | None = None) -> None:
+        """Take what the client has to say. What ends it for good it raises here: the process must end then.
+
+        What is in flight is still reported, and what comes is refused, while the edge drains.
+        """
+        try:
+            (wait or self._producer.poll)(seconds)
+        except KafkaException as error:
+            self._fault = f"the Kafka client is broken: {error.args[0].str()}"
+            if not self._broken:
+                self._loop.call_exception_handler({"message": self._fault, "exception": error})
+            self.reachable, self._broken = False, True
 
     def _made(self) -> Producer:
         """Make a client that makes batches of the size that is known now."""
@@ -180,6 +233,7 @@ class Ingest:
                 self.sizes.refused()
             await self._probe()
             self._doubted.clear()
+            self._poll(0)  # an edge that is sent nothing must also hear that its client is broken
 
     async def _learn_sizes(self) -> None:
         """Ask now and then how much the topic takes, and have a client ready that makes such batches."""
@@ -199,23 +253,39 @@ class Ingest:
         was = self.reachable
         try:
             found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_S)
-            self._met = fault_of(found.topics[self._topic], self._settings)
+            met = fault_of(found.topics[self._topic], self._settings)
         except KafkaException as error:
-            self._producer.poll(0)  # brings the reason, if there was one, to _on_error
-            self._met = translate(error.args[0], self._settings)
-        if self._met is None:
-            self._denied = None
-        elif self._denied is not None:
-            self._met = translate(self._denied, self._settings)
-        if self._met is None:
+            self._poll(0)  # brings the reason, if there was one, to _on_error
+            met = translate(error.args[0], self._settings)
+        if met is None:
+            self._turned_away = None
             await self._learn_sizes()
-        self.reachable, self.fault = self._met is None, str(self._met or "")
+        elif self._turned_away is not None:
+            met = translate(self._turned_away, self._settings)
+        fault = str(met or "")
+        if met is None and self._denied:
+            fault = await self._denial()
+            self._denied = bool(fault)
+        if self._broken:
+            return
+        self._met = met
+        self.reachable, self._fault = not fault, fault
         if was != self.reachable:
             _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=self.fault)
 
+    async def _denial(self) -> str:
+        """Ask whether the account may write to the topic; return why not."""
+        try:
+            await asyncio.to_thread(topic_id, self._settings, AclOperation.WRITE)
+        except (ConfigurationError, RefusedError) as error:
+            return str(error)
+        except UnavailableError as error:
+            return str(error) if self._denied else ""
+        return ""
+
     def _on_error(self, error: KafkaError) -> None:
         if is_authentication(error):
-            self._denied = error
+            self._turned_away = error
         _log.warning("Kafka client", error=error.str())
 
 

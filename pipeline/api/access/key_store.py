@@ -7,7 +7,7 @@ import structlog
 
 from pipeline.api.access.keyring import Caller, Keyring, Signer
 from pipeline.api.database import Database
-from pipeline.errors import UnavailableError
+from pipeline.errors import RefusedError, UnavailableError
 
 _EVERY_S: Final = 2.0
 _FORGIVE_EVERY: Final = 30
@@ -27,13 +27,20 @@ class KeyStore:
         self._keyring = keyring
         self._fault = ""
         self.known = False
+        self._refused = ""
         self.asked = asyncio.Event()
+
+    @property
+    def refused(self) -> str:
+        """Why the account may not read them, and no waiting changes that; empty where it may, or nobody knows."""
+        return self._refused or self._database.refusal
 
     async def load(self) -> bool:
         """Read the keys once; False when the database cannot be asked."""
         try:
             rows = await self._database.rows(_KEYS)
         except UnavailableError as error:
+            self._refused = str(error) if isinstance(error, RefusedError) else ""
             self._note(str(error))
             return False
         keys: dict[bytes, Caller] = {}
@@ -45,6 +52,7 @@ class KeyStore:
             elif valid:
                 keys[bytes(secret_sha256)] = caller
         self._keyring.replace(keys, signers, ever_made=bool(rows))
+        self._refused = ""
         self._note("")
         return True
 

@@ -145,6 +145,7 @@ class _Outcome:
                 self._desk.ingest.doubt_sizes(error, len(value))
             else:
                 self._unclear = True
+                self._desk.ingest.note(error)
         self._settle_one()
 
     def _settle_one(self) -> None:

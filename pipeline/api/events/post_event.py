@@ -104,6 +104,7 @@ class _Receipt(msgspec.Struct, gc=False):
         if error.code() in STORED_NOT:
             self.connection.refuse(_refused(context, error, len(admitted.key) + len(admitted.value)))
             return
+        context.ingest.note(error)
         refusal = Refusal(
             503,
             f"{UNCONFIRMED} ({error.str()})",

@@ -117,7 +117,7 @@ class Connection(asyncio.Protocol):
         """Welcome the client, or turn it away when the server is full."""
         self._transport = cast("asyncio.Transport", transport)
         address = transport.get_extra_info("peername")
-        self.peer = address[0] if address else ""
+        self.peer = address[0].removeprefix("::ffff:") if address else ""  # so a dual-stack socket spells IPv4
         self._transport.set_write_buffer_limits(high=256 * 1024)
         if not self._server.opened(self):
             self._refuse(Refusal(503, "too many connections", [("Retry-After", "1")]))

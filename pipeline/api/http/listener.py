@@ -7,7 +7,16 @@ from email.utils import formatdate
 
 from pipeline.api.http.connection import Application, Connection, Patience
 from pipeline.api.http.heads import Heads
-from pipeline.tasks import cancel
+from pipeline.tasks import cancel, watched
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """Bind an address; `::` is every address of both families, or of IPv4 where there is no other. Raises OSError."""
+    if host == "::" and not socket.has_dualstack_ipv6():
+        host = "0.0.0.0"  # noqa: S104 - what was asked for
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    (address, *_) = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    return socket.create_server(address[4], family=family, backlog=4096, dualstack_ipv6=host == "::")
 
 
 class Listener:
@@ -32,11 +41,10 @@ class Listener:
     async def listen(self, host: str, port: int) -> int:
         """Start to accept; return the port. Raises OSError."""
         self._tell_time()
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self), host, port, family=family, backlog=4096
+            lambda: Connection(self), sock=listening(host, port), backlog=4096
         )
-        self._sweeping = asyncio.create_task(self._sweep())
+        self._sweeping = watched(self._sweep())
         return int(self._server.sockets[0].getsockname()[1])
 
     async def drain(self, within: float) -> None:

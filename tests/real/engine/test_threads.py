@@ -74,7 +74,7 @@ def test_what_owns_a_connection_is_called_by_one_thread(place: Place, monkeypatc
         assert found, kind
         assert all(len(threads) == 1 for threads in found), (kind, found)
     roles = {next(iter(threads)).partition("_")[0].partition(" ")[0] for threads in calls.of(RedisSink)}
-    assert {"consumer-all", "redis"} <= roles, "one for the loop and one for the stage"
+    assert {"beside", "redis"} <= roles, "one for the loop's standings and one for the stage"
 
 
 def fed(place: Place) -> bool:

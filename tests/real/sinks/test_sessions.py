@@ -300,7 +300,7 @@ def test_marks_and_counters_of_a_refill_are_of_one_moment(place: Place, monkeypa
         monkeypatch.setattr(level, "refill", meanwhile)
         with place.redis() as client:
             client.flushdb()
-        send(place, 1)
+        place.produce([encoded()])  # one epoch, so that what is written while it is mended has events
         eventually(lambda: met, timeout=40)
         caught_up(place)
     assert_exact(place)

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+from contextlib import closing
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,16 @@ from hypothesis import strategies as st
 
 from pipeline.engine import waiting
 from pipeline.engine.health import ConsumerHealth
-from pipeline.engine.waiting import Backoff, Deadline, Retry
-from pipeline.errors import ConfigurationError, HaltError, PipelineError, RewindError, StoppedError, UnavailableError
+from pipeline.engine.waiting import Backoff, Deadline, LoopRetry, Retry
+from pipeline.errors import (
+    ConfigurationError,
+    HaltError,
+    PipelineError,
+    RefusedError,
+    RewindError,
+    StoppedError,
+    UnavailableError,
+)
 
 
 class Server:
@@ -84,3 +93,46 @@ def test_what_no_waiting_mends_is_raised_at_once(kind: type[PipelineError]) -> N
     with pytest.raises(kind, match="for good"):
         Retry(threading.Event(), ConsumerHealth())("a server", work)
     assert next(attempts) == 1
+
+
+def test_work_done_once_tells_the_probes_what_it_came_to() -> None:
+    """An audit does not wait for a server, and readiness is what it met there."""
+    health = ConsumerHealth()
+    retry = Retry(threading.Event(), health)
+
+    def denied() -> None:
+        raise RefusedError("no right")
+
+    with pytest.raises(RefusedError):
+        retry.once("a server", denied)
+    ready, facts = health.ready()
+    assert (ready, facts["reasons"]) == (False, {"a server": "no right"})
+    assert retry.once("a server", lambda: 3) == 3
+    assert health.ready()[0]
+
+
+@pytest.mark.parametrize("error", [None, UnavailableError("away")])
+def test_the_loop_turns_while_a_server_hangs(error: UnavailableError | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "BESIDE_SECONDS", 0.001)
+    health, turns, enough = ConsumerHealth(), list[None](), threading.Event()
+
+    def turn() -> None:
+        turns.append(None)
+        if len(turns) == 3:
+            enough.set()
+
+    monkeypatch.setattr(health, "turn", turn)
+
+    def hang() -> str:
+        assert enough.wait(10), "the loop stood still"
+        if error is not None:
+            raise error
+        return threading.current_thread().name
+
+    with closing(LoopRetry(threading.Event(), health)) as retry:
+        if error is None:
+            assert retry.beside(hang).startswith("beside")
+        else:
+            with pytest.raises(UnavailableError):
+                retry.beside(hang)
+    assert len(turns) >= 3
