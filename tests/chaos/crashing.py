@@ -120,7 +120,7 @@ def _arm_commit(nth: int, act: Callable[[], None]) -> None:
 def _arm_redis(nth: int, act: Callable[[], None]) -> None:
     """Act when the client is about to read the answer to a call of the function."""
     original = redis.Redis.parse_response
-    calls = itertools.count()  # the first one asks for the account's rights
+    calls = itertools.count(0)  # the first asks for the account's rights, at the start
 
     def replaced(self: Any, connection: Any, command_name: Any, **options: Any) -> Any:
         if command_name == "FCALL" and next(calls) == nth:

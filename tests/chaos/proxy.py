@@ -13,8 +13,8 @@ from typing import Literal, Self
 HOST = "127.0.0.1"
 Fault = Literal["lose the answer", "cut the request", "delay the answer"]
 DELAY_SECONDS = 2.0
-APPLYING = b"FCALL\r\n$17\r\ngamemetrics_apply"
-"""What a request to Redis holds that applies increments; a start calls another function, to ask for its rights."""
+CALL = b"\r\ngamemetrics_apply\r\n"
+"""What every call of the function holds, as an argument; loading it, and asking for the account's rights, do not."""
 
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 _DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)

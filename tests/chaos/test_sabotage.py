@@ -22,7 +22,7 @@ from tests.chaos import sabotage
 from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import Crash
 from tests.chaos.feeding import Feed
-from tests.chaos.proxy import APPLYING, Proxy
+from tests.chaos.proxy import CALL, Proxy
 from tests.chaos.test_groups import abort_transactions
 from tests.chaos.test_moving_back import move_committed, recreate
 from tests.chaos.truth import assert_exact
@@ -90,7 +90,7 @@ def zombie(here: Here) -> None:
 def lost_answer(here: Here) -> None:
     """Redis did as it was told, and the answer is lost."""
     with Proxy(here.place.settings.redis_port) as proxy, fed(here, 2, redis_port=proxy.port) as (feed, _):
-        rule = proxy.rule("lose the answer", APPLYING, 3)
+        rule = proxy.rule("lose the answer", CALL, 3)
         eventually(lambda: exhausted(rule.left, feed), timeout=here.patience)
         caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)
@@ -108,7 +108,7 @@ def lost_refusal(here: Here) -> None:
         with here.place.redis() as client:
             client.set("player_stats:p1", "in the way")
         feed.send_these([feed.event() for _ in range(60)], partition=0)
-        proxy.rule("lose the answer", APPLYING, 3)
+        proxy.rule("lose the answer", CALL, 3)
         with consuming(here.place, redis_port=proxy.port, batch_max_events=60, batch_max_wait_ms=2_000):
             caught_up(here.place, timeout=here.patience)
     assert_exact(here.place)

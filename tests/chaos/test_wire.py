@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.feeding import Feed
-from tests.chaos.proxy import APPLYING, Proxy, Rule
+from tests.chaos.proxy import CALL, Proxy, Rule
 from tests.chaos.truth import assert_exact
 from tests.consuming import caught_up, consuming
 from tests.place import Place
@@ -44,13 +44,13 @@ CUTS: dict[str, Callable[[Proxy, Proxy, Proxy], Any]] = {
     "the answer to BEGIN is lost": lambda pg, _redis, _kafka: pg.rule("lose the answer", b"BEGIN", 3),
     "COMMIT does not arrive": lambda pg, _redis, _kafka: pg.rule("cut the request", b"COMMIT\0", 3),
     "half a COPY": lambda pg, _redis, _kafka: pg.rule("cut the request", b"PGCOPY", 7),
-    "the answer to the function is lost": lambda _pg, redis, _kafka: redis.rule("lose the answer", APPLYING, 3),
-    "half a call": lambda _pg, redis, _kafka: redis.rule("cut the request", APPLYING, 3),
+    "the answer to the function is lost": lambda _pg, redis, _kafka: redis.rule("lose the answer", CALL, 3),
+    "half a call": lambda _pg, redis, _kafka: redis.rule("cut the request", CALL, 3),
     "the answer to the offset commit is lost": lambda _pg, _redis, kafka: kafka.rule(
         "lose the answer", is_offset_commit, 2
     ),
     "COMMIT takes two seconds": lambda pg, _redis, _kafka: pg.rule("delay the answer", b"COMMIT\0", 2),
-    "the function takes two seconds": lambda _pg, redis, _kafka: redis.rule("delay the answer", APPLYING, 2),
+    "the function takes two seconds": lambda _pg, redis, _kafka: redis.rule("delay the answer", CALL, 2),
 }
 
 
@@ -88,7 +88,7 @@ def test_a_key_refused_in_a_call_whose_answer_is_lost_is_repaired_all_the_same(p
     with between(place) as (_, redis, _, through), Feed(place, 3, bad=0) as feed:
         with place.redis() as client:
             client.set("player_stats:p1", "in the way")
-        rule = redis.rule("lose the answer", APPLYING, 3)
+        rule = redis.rule("lose the answer", CALL, 3)
         feed.send_these([feed.event() for _ in range(60)], partition=0)
         with consuming(place, **(through | {"batch_max_events": 60, "batch_max_wait_ms": 2_000})):
             caught_up(place)
