@@ -35,7 +35,7 @@ FACTS = [
     ),
     Fact("names of keys", BOARDS, r"^(player_stats|leaderboard|pipeline|pipeline:watermarks):|:refused$"),
     Fact("Kafka's account", "pipeline/kafka/client.py", names=frozenset({"kafka_password", "kafka_sasl_mechanism"})),
-    Fact("PostgreSQL's account", "pipeline/sinks/connection.py", names=frozenset({"db_password", "db_sslmode"})),
+    Fact("PostgreSQL's account", "pipeline/sinks/session.py", names=frozenset({"db_password", "db_sslmode"})),
     Fact("the stack's account", "pipeline/local/stack.py", r"^(KAFKA|DB)_PASSWORD$"),
     Fact("the row of a watermark", "pipeline/contract/offsets.py", fields=frozenset({"first_offset"})),
     Fact(
