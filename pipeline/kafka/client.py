@@ -87,7 +87,9 @@ def translate(error: KafkaError, settings: Settings) -> PipelineError:
     if is_authentication(error):
         return ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")
     if code in DENIED:
-        return RefusedError(f"KAFKA_USERNAME: {settings.kafka_username!r} lacks a right: {error.str()}")
+        # A topic that is not there is denied, too: whoever may not see it is not told that it is not there.
+        where = f", KAFKA_TOPIC {settings.kafka_topic!r}" if code == KafkaError.TOPIC_AUTHORIZATION_FAILED else ""
+        return RefusedError(f"KAFKA_USERNAME {settings.kafka_username!r}{where}: lacks a right: {error.str()}")
     # Not _UNKNOWN_TOPIC and _UNKNOWN_PARTITION: so says the client by itself while a killed broker comes back.
     if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return ConfigurationError(f"KAFKA_TOPIC: {settings.kafka_topic!r}: {error.str()}")
