@@ -27,7 +27,7 @@ from pipeline.api.events.pressure import Pressure
 from pipeline.api.http.connection import patience
 from pipeline.api.http.listener import Listener
 from pipeline.api.metrics import EdgeMetrics
-from pipeline.api.valkey import connect
+from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
 from pipeline.contract.event import load_scoring
 from pipeline.errors import ConfigurationError, HaltError, UnavailableError
@@ -95,7 +95,7 @@ async def _serve(settings: Settings) -> None:
 @contextlib.asynccontextmanager
 async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
     """Run the edge, from the first connection to the last reply."""
-    database, valkey = Database(settings), connect(settings)
+    database, valkey = Database(settings), Valkey(settings)
     keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
     tasks = set[asyncio.Task[None]]()
     ingest = Ingest(settings, settings.max_in_flight_bytes, others=tasks)

@@ -14,12 +14,11 @@ from importlib.resources import files
 from typing import Final
 
 import structlog
-from redis.asyncio import Redis
 
 from pipeline.api.access.bucket import Bucket
 from pipeline.api.access.keyring import ANYONE, Caller
 from pipeline.api.http.replies import Header, Refusal
-from pipeline.api.valkey import answering
+from pipeline.api.valkey import Argument, Valkey
 from pipeline.errors import UnavailableError
 
 _LEASE_S: Final = 0.5
@@ -127,9 +126,9 @@ class Account:
         self._left = [granted[0] - events, granted[1] - size]
         self._until = now + _LEASE_S
 
-    def arguments(self, needs: list[int], wants: list[float]) -> list[float]:
+    def arguments(self, needs: list[int], wants: list[float]) -> list[Argument]:
         """Return the script's arguments."""
-        found: list[float] = []
+        found: list[Argument] = []
         for bucket, need, want in zip((self._events, self._bytes), needs, wants, strict=True):
             found += [bucket.rate, bucket.burst, need, want] if bucket else [0, 0, need, want]
         return found
@@ -164,14 +163,13 @@ The answer: whether it passes, the events and bytes granted, the seconds to wait
 class _Lessor:
     """Asks Valkey for a lease, or the account's own buckets while Valkey is away."""
 
-    def __init__(self, valkey: Redis) -> None:
-        self._script = valkey.register_script((files("pipeline.api.access") / "limits.lua").read_text())
+    def __init__(self, valkey: Valkey) -> None:
+        self._script = valkey.script((files("pipeline.api.access") / "limits.lua").read_text())
         self.local = False
 
     async def __call__(self, account: Account, needs: list[int], wants: list[float]) -> _Answer:
         try:
-            async with answering():
-                answer = await self._script([f"ratelimit:{account.name}"], account.arguments(needs, wants))
+            answer = await self._script([f"ratelimit:{account.name}"], account.arguments(needs, wants))
         except UnavailableError as error:
             self._note(local=True, reason=str(error))
             return account.charge_locally(needs, time.monotonic())
@@ -195,7 +193,7 @@ def bounded(rate: float) -> float:
 class Limits:
     """The accounts of all callers."""
 
-    def __init__(self, valkey: Redis, events_per_second: float, bytes_per_second: float) -> None:
+    def __init__(self, valkey: Valkey, events_per_second: float, bytes_per_second: float) -> None:
         self._events = events_per_second
         self._bytes = bytes_per_second
         self._limited = events_per_second > 0 or bytes_per_second > 0

@@ -2,13 +2,11 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Final, cast
-
-from redis.asyncio import Redis
+from typing import Final
 
 from pipeline.api.boards.reads import Page
 from pipeline.api.schemas import Entry, Statistics
-from pipeline.api.valkey import answering
+from pipeline.api.valkey import Argument, Valkey
 from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, counts_in, stats_key
 from pipeline.errors import UnavailableError
 
@@ -29,14 +27,14 @@ return {total, first, redis.call('ZREVRANGE', KEYS[1], first, last, 'WITHSCORES'
 class RedisBoards:
     """Reads the keys that the consumer writes."""
 
-    def __init__(self, valkey: Redis) -> None:
+    def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
-        self._page = valkey.register_script(_PAGE)
+        self._page = valkey.script(_PAGE)
 
     async def statistics(self, player_id: str) -> Statistics | None:
         """Return a player's statistics."""
-        async with answering():
-            fields = cast("dict[str, str]", await self._valkey.hgetall(stats_key(player_id)))
+        flat: list[str] = await self._valkey.call("HGETALL", stats_key(player_id))
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if TOTAL_EVENTS not in fields:
             return None
         with _numbers():
@@ -51,9 +49,8 @@ class RedisBoards:
         """Return the player's place and its neighbours."""
         return await self._read(board_key(game_id, period), around, around, player_id)
 
-    async def _read(self, key: str, *arguments: int | str) -> Page | None:
-        async with answering():
-            total, first, flat = await self._page([key], arguments)
+    async def _read(self, key: str, *arguments: Argument) -> Page | None:
+        total, first, flat = await self._page([key], list(arguments))
         if not total:
             return None
         pairs = zip(flat[::2], flat[1::2], strict=True)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.api.valkey import answering
-from pipeline.api.valkey import connect as connect_edge
+from pipeline.api.valkey import Valkey
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import ConfigurationError, RefusedError, UnavailableError
@@ -165,17 +164,14 @@ def test_the_edge_follows_a_failover_behind_a_name(place: Place, tmp_path: Path)
         settings = at(place, name.port).settings
 
         async def charge_on_both_sides_of_it() -> None:
-            async with connect_edge(settings) as edge:
-                script = edge.register_script("return redis.call('INCR', KEYS[1])")
-                async with answering():
-                    assert await script(["charged"]) == 1
+            async with aclosing(Valkey(settings)) as edge:
+                script = edge.script("return redis.call('INCR', KEYS[1])")
+                assert await script(["charged"], []) == 1
                 name.redirect(second.port)
                 with first.client() as old:
                     old.execute_command("REPLICAOF", "127.0.0.1", str(second.port))
                 with pytest.raises(UnavailableError, match="read only"):
-                    async with answering():
-                        await script(["charged"])
-                async with answering():
-                    assert await script(["charged"]) == 1, "the new primary's first"
+                    await script(["charged"], [])
+                assert await script(["charged"], []) == 1, "the new primary's first"
 
         asyncio.run(charge_on_both_sides_of_it())
