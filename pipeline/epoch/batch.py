@@ -2,7 +2,7 @@
 
 An epoch is due at BATCH_MAX_EVENTS records, at BATCH_MAX_BYTES of keys and values, or BATCH_MAX_WAIT_MS after its first
 record; the clock is armed by that record and not by a poll that found nothing, so an idle topic costs nothing and the
-first event after a pause waits no longer than the rest. One that is due by age, and yet large, leaves in halves.
+first event after a pause waits no longer than the rest.
 """
 
 import math
@@ -18,8 +18,6 @@ RECORD_COLUMNS: Final = pl.Schema(
     {"partition": pl.Int32, "offset": pl.Int64, "timestamp": pl.Int64, "key": pl.Binary, "value": pl.Binary}
 )
 """A Kafka record; `timestamp` in milliseconds since 1970, -1 where it has none."""
-
-_LEAST_HALF: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +132,7 @@ class Batcher:
             self.add(kept, armed_at)
 
     def take(self) -> Records:
-        """Give the epoch's records away: all of them, or half where they are many but not a full epoch.
-
-        Where an epoch is not full little waits in the log, and being soon matters more than being cheap: in halves the
-        stages work on it side by side, and the first half is there in half the time.
-        """
-        full, armed_at, records = not self.room(), self._armed_at, joined(self._parts)
+        """Give the epoch's records away."""
+        records = joined(self._parts)
         self.clear()
-        half = len(records) // 2
-        if full or half < _LEAST_HALF or armed_at is None:
-            return records
-        self.add(Records(records.frame[half:], records.ends), armed_at)
-        return Records(records.frame[:half])
+        return records

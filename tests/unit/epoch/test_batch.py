@@ -78,25 +78,6 @@ def test_an_end_without_records_is_passed_in_its_time() -> None:
     assert not batcher.armed
 
 
-def test_a_large_epoch_that_is_not_full_leaves_in_halves_each_as_old_as_the_whole() -> None:
-    batcher = Batcher(BatchPolicy(max_events=100_001, max_bytes=10**9, max_wait_seconds=1.0))
-    batcher.add(some(100_000), 5.0)
-    batcher.add(Records(ends={0: 100_000, 1: 7}), 5.5)
-    halves = []
-    while batcher.armed:
-        assert batcher.due(6.0) == "wait"
-        halves.append(batcher.take())
-    assert [len(half) for half in halves] == [50_000, 25_000, 25_000]
-    assert [half.stops() for half in halves] == [{0: 50_000}, {0: 75_000}, {0: 100_000, 1: 7}]
-
-
-def test_a_full_epoch_leaves_whole() -> None:
-    batcher = Batcher(BatchPolicy(max_events=60_000, max_bytes=10**9, max_wait_seconds=1.0))
-    batcher.add(some(60_000), 5.0)
-    assert len(batcher.take()) == 60_000
-    assert not batcher.armed
-
-
 def test_dropping_partitions_keeps_the_others_and_their_age() -> None:
     batcher = Batcher(POLICY)
     batcher.add(some(1, partition=0), 5.0)
