@@ -22,7 +22,17 @@ from pipeline.contract.event import (
     parse_record,
 )
 from pipeline.errors import EventError
-from tests.unit.api.json_texts import ANY_TEXTS, NAMES, OBJECTS, SPACE, TEXTS, TIMES, VALUES, nested, spelled
+from tests.texts import (
+    insides,
+    name_insides,
+    near_objects,
+    near_texts,
+    near_times,
+    near_values,
+    nested,
+    spaces,
+    ways_of,
+)
 
 NOW = 1_795_000_000_000
 PLAIN = {
@@ -197,7 +207,7 @@ def written(data: str, player: str = "p", game: str = "g", timestamp: str = "202
     ).encode()
 
 
-@given(NAMES, NAMES, st.lists(TEXTS, max_size=4))
+@given(name_insides, name_insides, st.lists(insides, max_size=4))
 @settings(max_examples=300, deadline=None)
 @example("\\u0022", "\\\\", ["\\ud83c\\udfae"])
 @example("\U0001f468\u200d\U0001f469", "\u202e", ["\x7f"])
@@ -207,7 +217,7 @@ def test_text_in_any_spelling_goes_the_short_way(player: str, game: str, texts: 
     assert not agree(raw) or b"u0000" in raw
 
 
-@given(OBJECTS, ANY_TEXTS, ANY_TEXTS)
+@given(near_objects, near_texts, near_texts)
 @settings(max_examples=300, deadline=None)
 def test_agrees_on_any_spelling_of_texts_and_numbers(data: str, player: str, game: str) -> None:
     agree(written(data, "p", "g"))
@@ -255,7 +265,7 @@ def test_agrees_on_scores(kind: str, score: str) -> None:
         assert not agree(written(f'{{"{field}":{score}}}').replace(b"player_score", kind.encode()))
 
 
-@given(TIMES, st.uuids())
+@given(near_times, st.uuids())
 @settings(max_examples=1000, deadline=None)
 @example("2000-01-01T01:59:59.999999+02:00", uuid.UUID(int=1))
 @example("2026-11-18T10:30:00.\u0661Z", uuid.UUID(int=1))
@@ -272,11 +282,11 @@ FIELDS = ["event_type", "player_id", "game_id", "timestamp", "event_id", "data"]
 given_fields = st.fixed_dictionaries(
     {
         "event_type": st.sampled_from(['"player_score"', '"login"']),
-        "player_id": NAMES.map('"{}"'.format),
-        "game_id": NAMES.map('"{}"'.format),
-        "timestamp": TIMES.map('"{}"'.format),
+        "player_id": name_insides.map('"{}"'.format),
+        "game_id": name_insides.map('"{}"'.format),
+        "timestamp": near_times.map('"{}"'.format),
         "event_id": st.uuids().map('"{}"'.format),
-        "data": st.one_of(st.just('{"score":1,"data":{"data":[]}}'), OBJECTS),
+        "data": st.one_of(st.just('{"score":1,"data":{"data":[]}}'), near_objects),
     }
 )
 
@@ -290,12 +300,13 @@ def foreign(draw: st.DrawFn) -> bytes:
     ]
     for name in draw(st.lists(st.sampled_from([*FIELDS, "data", "data"]), max_size=2)):
         at = draw(st.integers(0, len(found)))
-        found.insert(at, (name, draw(st.one_of(VALUES, st.just(fields[name]), st.just('{"a":"\udc80"}')))))
-    keys = [draw(spelled(name)) if draw(st.integers(0, 3)) == 0 else name for name, _ in found]
+        found.insert(at, (name, draw(st.one_of(near_values, st.just(fields[name]), st.just('{"a":"\udc80"}')))))
+    keys = [draw(ways_of(name)) if draw(st.integers(0, 3)) == 0 else name for name, _ in found]
     text = ",".join(
-        f'{draw(SPACE)}"{key}"{draw(SPACE)}:{draw(SPACE)}{value}' for key, (_, value) in zip(keys, found, strict=True)
+        f'{draw(spaces)}"{key}"{draw(spaces)}:{draw(spaces)}{value}'
+        for key, (_, value) in zip(keys, found, strict=True)
     )
-    raw = bytearray(f"{draw(SPACE)}{{{text}{draw(SPACE)}}}{draw(SPACE)}".encode("utf-8", "surrogateescape"))
+    raw = bytearray(f"{draw(spaces)}{{{text}{draw(spaces)}}}{draw(spaces)}".encode("utf-8", "surrogateescape"))
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
         at = draw(st.integers(0, len(raw)))
         raw[at : at + draw(st.integers(0, 2))] = draw(st.binary(max_size=2))
