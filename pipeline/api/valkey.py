@@ -7,31 +7,41 @@ sent on it is made anew, and a script that the server does not know (NOSCRIPT, s
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, Final
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError, RedisError
 
+from pipeline import tls
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
+from pipeline.sinks.redis import account, certificates
 
 _DEADLINE_SECONDS: Final = 1.0
 _CONNECTIONS: Final = 16
 
 
+class _Tls(SSLConnection):
+    """Reads its certificates whenever it connects, and not only once: they change while the edge runs."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        self.ssl_context.context = None
+        return super()._connection_arguments()
+
+
 def connect(settings: Settings) -> Redis:
     """Make the client; it connects when first needed, and again after it was cut."""
     pool = BlockingConnectionPool(
-        connection_class=SSLConnection if settings.redis_tls else Connection,
+        connection_class=_Tls if settings.redis_tls else Connection,
         max_connections=_CONNECTIONS,
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
-        username=settings.redis_username or None,
-        password=settings.redis_password.get_secret_value() or None,
+        credential_provider=account(settings),
+        **certificates(settings),
         protocol=2,
         decode_responses=True,
         encoding_errors="surrogateescape",
@@ -56,4 +66,6 @@ async def answering() -> AsyncIterator[None]:
         # redis-py cuts a connection whose answer was not awaited: nobody is given another command's answer.
         raise UnavailableError("Valkey does not answer") from None
     except RedisError as error:
-        raise UnavailableError(f"Valkey: {error}") from error
+        met = tls.handshake_error(error)
+        fault = tls.reason(tls.Files(tls.REDIS), "Valkey", met) if met is not None else ""
+        raise UnavailableError(fault or f"Valkey: {error}") from error

@@ -15,7 +15,7 @@ CODES = pytest.mark.parametrize(
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigurationError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
-        (KafkaError.SASL_AUTHENTICATION_FAILED, ConfigurationError),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, RefusedError),
         # The client's own words while a killed broker comes back, found by a soak: its metadata, not the broker's.
         (KafkaError._UNKNOWN_PARTITION, UnavailableError),  # noqa: SLF001 - its public name
         (KafkaError._UNKNOWN_TOPIC, UnavailableError),  # noqa: SLF001
