@@ -1,6 +1,6 @@
 """A private authority, and the certificates that it makes for servers and clients."""
 
-import datetime
+import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 HOST = "127.0.0.1"
 """Servers are certified for this address; whoever calls them "localhost" has the wrong name."""
 
-_LONG_AGO = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+_LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Authority:
             HOST,
             common_name=name,
             not_before=_LONG_AGO,
-            not_after=_LONG_AGO + datetime.timedelta(days=90) if expired else None,
+            not_after=_LONG_AGO + dt.timedelta(days=90) if expired else None,
         )
         chain = b"".join(one.bytes() for one in made.cert_chain_pems)
         how = BestAvailableEncryption(password.encode()) if password else NoEncryption()

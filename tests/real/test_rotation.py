@@ -159,11 +159,15 @@ def test_an_account_that_changes_is_taken_up_without_a_restart(rotating: Rotatin
     renew: Callable[[str], None] = getattr(rotating, f"renew_{server}")
     name = f"rotated_{secrets.token_hex(4)}"
     with edge(rotating) as api, consumer(rotating):
-        for turn in range(3):
-            if turn:
-                renew(name)
-            player = f"player-{turn}"
-            key = make_key(rotating.place, f"key-{turn}")  # read by the API over a connection that is new
-            eventually(lambda: api.send(EVENT).status == 401, timeout=60)
-            eventually(lambda: accepted(api, player, key), timeout=60)
-            eventually(lambda: total(api, player, key) == (1, "redis"), timeout=60)
+        assert_served(rotating, api, "before")
+        for player in ("another-account", "another-password"):
+            renew(name)
+            assert_served(rotating, api, player)
+
+
+def assert_served(found: Rotating, api: EdgeUnderTest, player: str) -> None:
+    """A new key is known to the API, an event sent with it is counted, and read from Redis: every server answers."""
+    key = make_key(found.place, f"of-{player}")
+    eventually(lambda: api.send(EVENT).status == 401, timeout=60)
+    eventually(lambda: accepted(api, player, key), timeout=60)
+    eventually(lambda: total(api, player, key) == (1, "redis"), timeout=60)
