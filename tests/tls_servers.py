@@ -117,8 +117,16 @@ class TlsPostgres:
         return psycopg.connect(self.dsn(root, "postgres"), autocommit=True)
 
     def dsn(self, root: Path, user: str = ACCOUNT) -> str:
-        given = {"host": HOST, "port": self.port, "user": user, "password": PASSWORD, "dbname": "postgres"}
-        return make_conninfo(**given, sslmode="require", sslrootcert=str(root), connect_timeout=5)
+        return make_conninfo(
+            host=HOST,
+            port=self.port,
+            user=user,
+            password=PASSWORD,
+            dbname="postgres",
+            sslmode="require",
+            sslrootcert=str(root),
+            connect_timeout=5,
+        )
 
 
 @contextlib.contextmanager

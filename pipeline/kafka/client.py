@@ -24,6 +24,7 @@ DENIED: Final = frozenset(
 """The account lacks a right. Whoever grants it need not start us again."""
 
 
+_LISTEN_SECONDS: Final = 0.05
 _ASKED_BROKERS: Final = 3
 _HANDSHAKE: Final = re.compile(r"ssl://(\[[^\]]+\]|[^:/]+):(\d+)/")
 """Which broker an error of the client is about."""
@@ -120,12 +121,18 @@ def topic_id(settings: Settings, needed: AclOperation | None = None) -> str:
     admin = AdminClient(config)
     answer = admin.describe_topics(
         TopicCollection([settings.kafka_topic]), request_timeout=ASK_SECONDS, include_authorized_operations=True
-    )
+    )[settings.kafka_topic]
+    while not answer.done() and not refused:
+        admin.poll(_LISTEN_SECONDS)  # brings to on_error why there is no connection
+    # A password may be known to a broker in a moment, and the client goes on trying; no certificate will do better.
+    if not answer.done() and not any(map(is_authentication, refused)) and (why := why_refused(refused, settings)):
+        raise why
     try:
-        topic = answer[settings.kafka_topic].result(timeout=ASK_SECONDS + 1)
+        topic = answer.result(timeout=ASK_SECONDS + 1)
     except KafkaException as error:
-        admin.poll(0)  # brings the reason, if there was one, to on_error
-        raise why_refused([*refused, error.args[0]], settings) or translate(error.args[0], settings) from error
+        admin.poll(0)
+        met = next(filter(turns_away, refused), error.args[0])
+        raise why_refused([*refused, error.args[0]], settings) or translate(met, settings) from error
     except TimeoutError as error:
         raise UnavailableError(f"Kafka: no answer from {settings.kafka_bootstrap_servers}") from error
     granted = topic.authorized_operations

@@ -67,7 +67,7 @@ class Account(CredentialProvider):
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    def get_credentials(self) -> tuple[str, ...]:
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """Return username and password, or the password of the default account."""
         username, password = (self._settings.current(field) for field in ("redis_username", "redis_password"))
         return (username, password) if username else (password,)

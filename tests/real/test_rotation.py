@@ -136,7 +136,9 @@ def consumer(found: Rotating) -> Iterator["subprocess.Popen[bytes]"]:
 
 @contextmanager
 def edge(found: Rotating) -> Iterator[EdgeUnderTest]:
-    with running_edge(found.place, **found.environment(), **dict.fromkeys(map(str.upper, FIELDS), "")) as running:
+    with running_edge(
+        found.place, ready=True, **found.environment(), **dict.fromkeys(map(str.upper, FIELDS), "")
+    ) as running:
         yield running
         assert running.answers("/health/live")
 

@@ -61,10 +61,6 @@ def test_kafka_is_refused_by_name(place: Place, secure: Secure, kafka: TlsKafka)
             | {"kafka_ssl_certificate_location": str(foreign.certificate), "kafka_ssl_key_location": str(foreign.key)},
             "^KAFKA_SSL_CERTIFICATE_LOCATION, .* refuses our certificate",
         ),
-        (
-            good | {"kafka_bootstrap_servers": kafka.bootstrap_servers},
-            "^KAFKA_SECURITY_PROTOCOL, KAFKA_BOOTSTRAP_SERVERS: .* does not speak TLS",
-        ),
         (good | {"kafka_ssl_ca_location": "/nowhere.pem"}, "^KAFKA_SSL_CA_LOCATION: /nowhere.pem"),
         (
             mutual | ours(secure, *KAFKA_OURS) | {"kafka_ssl_key_password": SecretStr("wrong")},

@@ -54,7 +54,7 @@ def test_everything_works_over_tls(
     redis.demand("yes")
     try:
         assert gamemetrics(place, "migrate", **variables).returncode == 0
-        with running_edge(place, **variables) as edge:
+        with running_edge(place, ready=True, **variables) as edge:
             assert edge.send(EVENT).status == 200
             assert edge.send(EVENT | {"data": {"score": 7}, "player_id": "Zoë"}).status == 200
             with consuming(place):
@@ -117,7 +117,7 @@ def test_a_certificate_of_redis_that_expires_while_running(place: Place, secure:
 def test_a_certificate_of_kafka_that_expires_while_running(place: Place, secure: Secure, kafka: TlsKafka) -> None:
     place = with_settings(place, to_kafka(secure, kafka))
     good = Path(kafka.certificate).read_bytes()
-    with running_edge(place, **environment(place.settings)) as edge, consuming(place) as consumer:
+    with running_edge(place, ready=True, **environment(place.settings)) as edge, consuming(place) as consumer:
         before = eventually(lambda: edge.send(EVENT).status == 200 and counted(place.settings), timeout=60)
         shutil.copy(secure.authority.pair("kafka-old", expired=True).both, kafka.certificate)
         kafka.kill()
