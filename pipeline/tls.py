@@ -90,10 +90,8 @@ class Files:
             # Never by asking: a key with a password would wait at the terminal.
             context.load_cert_chain(self.certificate, self.key, lambda: self.password)
         except ssl.SSLError as error:
-            if not self.password or "BAD_DECRYPT" in str(error):
-                names += f", {self.names.password}"
             raise ConfigurationError(
-                f"{names}: {self.certificate} and {self.key} are no certificate in PEM with its key: {_said(error)}"
+                f"{names}, {self.names.password}: {self.certificate} and {self.key} are no certificate in PEM with its key: {_said(error)}"
             ) from error
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{names}: {self.certificate}, {self.key}: {_said(error)}") from error

@@ -131,7 +131,9 @@ def topic_id(settings: Settings, needed: AclOperation | None = None) -> str:
         topic = answer.result(timeout=ASK_SECONDS + 1)
     except KafkaException as error:
         admin.poll(0)
-        met = next(filter(turns_away, refused), error.args[0])
+        # Where nobody answered, what the client met says more than that nobody did.
+        unanswered = error.args[0].code() == KafkaError._TIMED_OUT and refused  # noqa: SLF001 - its public name
+        met = refused[0] if unanswered else error.args[0]
         raise why_refused([*refused, error.args[0]], settings) or translate(met, settings) from error
     except TimeoutError as error:
         raise UnavailableError(f"Kafka: no answer from {settings.kafka_bootstrap_servers}") from error

@@ -26,7 +26,7 @@ _WANTS_CERTIFICATE: Final = re.compile(r"valid client certificate|certificate au
 _WRONG_FILE: Final = {
     "root certificate file": tls.POSTGRES.authority,
     "could not read certificate file": tls.POSTGRES.certificate,
-    "private key file": tls.POSTGRES.key,
+    "private key file": f"{tls.POSTGRES.key}, {tls.POSTGRES.password}",
 }
 _REFUSED_START: Final = re.compile(r"unsupported startup parameter|permission denied for database")
 
@@ -128,6 +128,10 @@ def turned_away(error: psycopg.Error, settings: Settings) -> PipelineError:
     """
     said = str(error).strip()
     if _WANTS_CERTIFICATE.search(said):
+        try:
+            session.certificates(settings).context()  # libpq passes over a file that is not there
+        except ConfigurationError as wrong:
+            return RefusedError(str(wrong))
         return RefusedError(
             f"{tls.POSTGRES.certificate}, {tls.POSTGRES.key}: PostgreSQL wants a certificate of ours: {said}"
         )
