@@ -91,7 +91,8 @@ class Files:
             context.load_cert_chain(self.certificate, self.key, lambda: self.password)
         except ssl.SSLError as error:
             raise ConfigurationError(
-                f"{names}, {self.names.password}: {self.certificate} and {self.key} are no certificate in PEM with its key: {_said(error)}"
+                f"{names}, {self.names.password}: {self.certificate} and {self.key} are no certificate in PEM with its "
+                f"key: {_said(error)}"
             ) from error
         except (OSError, ValueError) as error:
             raise ConfigurationError(f"{names}: {self.certificate}, {self.key}: {_said(error)}") from error

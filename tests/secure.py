@@ -38,7 +38,7 @@ def to_postgres(secure: Secure, postgres: TlsPostgres) -> dict[str, Any]:
     return {
         "db_host": "127.0.0.1",
         "db_port": postgres.port,
-        "db_name": postgres.database(secure.authority.file),
+        "db_name": postgres.database(),
         "db_user": ACCOUNT,
         "db_password": SecretStr(PASSWORD),
         "db_sslmode": "verify-full",
@@ -73,9 +73,9 @@ def with_settings(place: Place, changes: dict[str, Any]) -> Place:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The settings as variables."""
+    """The settings as variables, without the ports of our own: those are a test's."""
     texts = {}
-    for name in Settings.model_fields:
+    for name in Settings.model_fields.keys() - {"port", "metrics_port"}:
         value = getattr(settings, name)
         if value not in (None, ""):
             texts[name.upper()] = value.get_secret_value() if isinstance(value, SecretStr) else str(value)

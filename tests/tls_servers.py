@@ -98,25 +98,25 @@ class TlsPostgres:
         (self.home / "data" / "pg_hba.conf").write_text(f"hostssl all all {HOST}/32 scram-sha-256 {option}\n")
         self.reload()
 
-    def database(self, root: Path) -> str:
+    def database(self) -> str:
         """Make a database for one test."""
         name = f"db_{secrets.token_hex(6)}"
-        with self.admin(root) as connection:
+        with self.admin() as connection:
             connection.execute(f"CREATE DATABASE {name} OWNER {ACCOUNT}")
         return name
 
     def reload(self) -> None:
         self.process.send_signal(signal.SIGHUP)
 
-    def cut(self, root: Path) -> None:
+    def cut(self) -> None:
         """End every session of the account."""
-        with self.admin(root) as connection:
+        with self.admin() as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [ACCOUNT])
 
-    def admin(self, root: Path) -> "psycopg.Connection[Any]":
-        return psycopg.connect(self.dsn(root, "postgres"), autocommit=True)
+    def admin(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(self.dsn("postgres"), autocommit=True)
 
-    def dsn(self, root: Path, user: str = ACCOUNT) -> str:
+    def dsn(self, user: str = ACCOUNT) -> str:
         return make_conninfo(
             host=HOST,
             port=self.port,
@@ -124,7 +124,6 @@ class TlsPostgres:
             password=PASSWORD,
             dbname="postgres",
             sslmode="require",
-            sslrootcert=str(root),
             connect_timeout=5,
         )
 
@@ -164,16 +163,16 @@ def tls_postgres(directory: Path, authority: Authority) -> Iterator[TlsPostgres]
     command = [str(binaries / "postgres"), "-D", str(home / "data"), *arguments]
     with running(command, programs.environment(), account.uid if account else None, signal.SIGQUIT) as process:
         server = TlsPostgres(int(settings["port"]), home, process)
-        eventually(lambda: _answers(server, authority), timeout=60)
-        with server.admin(authority.file) as connection:
+        eventually(lambda: _answers(server), timeout=60)
+        with server.admin() as connection:
             connection.execute(f"CREATE ROLE {ACCOUNT} LOGIN PASSWORD '{PASSWORD}'")
         yield server
 
 
-def _answers(server: TlsPostgres, authority: Authority) -> bool:
+def _answers(server: TlsPostgres) -> bool:
     assert server.process.poll() is None, "it ended at once"
     with contextlib.suppress(psycopg.OperationalError):
-        server.admin(authority.file).close()
+        server.admin().close()
         return True
     return False
 

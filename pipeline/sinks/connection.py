@@ -128,22 +128,23 @@ def turned_away(error: psycopg.Error, settings: Settings) -> PipelineError:
     """
     said = str(error).strip()
     if _WANTS_CERTIFICATE.search(said):
-        try:
-            session.certificates(settings).context()  # libpq passes over a file that is not there
-        except ConfigurationError as wrong:
-            return RefusedError(str(wrong))
-        return RefusedError(
-            f"{tls.POSTGRES.certificate}, {tls.POSTGRES.key}: PostgreSQL wants a certificate of ours: {said}"
-        )
+        return _lacking(said, session.certificates(settings))
     if any(refusal in said for refusal in _WRONG_ACCOUNT):
         return RefusedError(f"DB_USER, DB_PASSWORD: {said}")
     if _WRONG_DATABASE.search(said):
         return RefusedError(f"DB_NAME: {said}")
     if _REFUSED_START.search(said):
         return ConfigurationError(f"DB_HOST, DB_USER: {said}")
-    if session.speaks_tls(settings):
-        return _tls_fault(said, settings) or unavailable(error)
-    return unavailable(error)
+    return (_tls_fault(said, settings) if session.speaks_tls(settings) else None) or unavailable(error)
+
+
+def _lacking(said: str, files: tls.Files) -> RefusedError:
+    """Tell why PostgreSQL was given no certificate: libpq passes over a file that is not there."""
+    try:
+        files.context()
+    except ConfigurationError as wrong:
+        return RefusedError(str(wrong))
+    return RefusedError(f"{files.names.certificate}, {files.names.key}: PostgreSQL wants a certificate of ours: {said}")
 
 
 def _tls_fault(said: str, settings: Settings) -> RefusedError | None:

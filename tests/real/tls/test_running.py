@@ -90,7 +90,7 @@ def test_a_certificate_of_postgresql_that_expires_while_running(
         place.produce([encoded()])
         eventually(lambda: counted(place.settings) == 1, timeout=60)
         postgres.present(secure.authority.pair("postgres-old", expired=True))
-        postgres.cut(secure.authority.file)
+        postgres.cut()
         place.produce([encoded()])
         eventually(lambda: unready(consumer, "DB_HOST: the certificate of"), timeout=60)
         assert consumer.health.live()[0]
