@@ -42,7 +42,11 @@ class UnavailableError(PipelineError):
 
 
 class RefusedError(UnavailableError):
-    """A server denies the account a right: waiting alone does not mend it, but whoever grants the right does."""
+    """A server turns us away: the account, a right of it, or a certificate of either side.
+
+    Waiting alone does not mend it, but whoever grants the right does, or sees to the password or the certificate. At
+    the start it is a wrong configuration.
+    """
 
 
 class RewindError(PipelineError):

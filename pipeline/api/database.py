@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, Self
 
 import psycopg
@@ -32,15 +32,15 @@ class _Telling(psycopg.AsyncConnection[tuple[Any, ...]]):
         cls,
         conninfo: str = "",
         *,
-        tell: Callable[[psycopg.Error | None], None],
+        tell: Callable[[psycopg.Error | None], Awaitable[None]],
         **kwargs: Any,  # noqa: ANN401 - what psycopg takes
     ) -> Self:
         try:
             connection = await super().connect(conninfo, **kwargs)
         except psycopg.Error as error:
-            tell(error)
+            await tell(error)
             raise
-        tell(None)
+        await tell(None)
         return connection
 
 
@@ -50,14 +50,10 @@ class Database:
     def __init__(self, settings: Settings) -> None:
         self.refusal = ""
         """Why PostgreSQL turns the account away for good, or is no database for us; empty: it does not, or is away."""
+        self._settings = settings
         self._pool = AsyncConnectionPool(
             connection_class=_Telling,
-            kwargs={
-                **parameters(settings, "gamemetrics-edge"),
-                "connect_timeout": int(_TIMEOUT_S),
-                "tcp_user_timeout": int(_TIMEOUT_S * 1000),
-                "tell": self._told,
-            },
+            kwargs=self._parameters,
             configure=self._configure,
             min_size=0,
             max_size=4,
@@ -112,9 +108,18 @@ class Database:
             self.refusal = str(error)
             raise
 
-    def _told(self, error: psycopg.Error | None) -> None:
-        refusal = turned_away(error) if error is not None else None
-        self.refusal = str(refusal) if isinstance(refusal, ConfigurationError) else ""
+    async def _parameters(self) -> dict[str, Any]:
+        """Return what the next connection is opened with: passwords change while the edge runs."""
+        return {
+            **parameters(self._settings, "gamemetrics-edge"),
+            "connect_timeout": int(_TIMEOUT_S),
+            "tcp_user_timeout": int(_TIMEOUT_S * 1000),
+            "tell": self._told,
+        }
+
+    async def _told(self, error: psycopg.Error | None) -> None:
+        refusal = await asyncio.to_thread(turned_away, error, self._settings) if error is not None else None
+        self.refusal = str(refusal) if isinstance(refusal, ConfigurationError | RefusedError) else ""
 
 
 @contextlib.contextmanager

@@ -16,8 +16,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 
+from pipeline import tls
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
+from pipeline.sinks.redis import account, certificates
 from pipeline.tasks import cancel
 
 _DEADLINE_SECONDS: Final = 1.0
@@ -88,8 +90,8 @@ class Valkey:
             host=settings.redis_host,
             port=settings.redis_port,
             db=settings.redis_db,
-            username=settings.redis_username or None,
-            password=settings.redis_password.get_secret_value() or None,
+            credential_provider=account(settings),
+            **certificates(settings),
             protocol=2,
             decode_responses=True,
             encoding_errors="surrogateescape",
@@ -103,7 +105,9 @@ class Valkey:
         except (TimeoutError, RedisError) as error:
             self._not_before = time.monotonic() + _AGAIN_SECONDS
             await connection.disconnect(nowait=True)
-            raise UnavailableError(f"Valkey: {error or 'does not answer'}") from error
+            met = tls.handshake_error(error)
+            fault = tls.reason(tls.Files(tls.REDIS), "Valkey", met) if met is not None else ""
+            raise UnavailableError(fault or f"Valkey: {error or 'does not answer'}") from error
         self._wire = _Wire(connection)
         return self._wire
 

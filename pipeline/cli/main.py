@@ -15,7 +15,7 @@ from pipeline.cli.migrate import migrate
 from pipeline.cli.run import run
 from pipeline.cli.serve import serve
 from pipeline.cli.verify import verify
-from pipeline.errors import ConfigurationError, PipelineError
+from pipeline.errors import ConfigurationError, PipelineError, RefusedError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 app.add_typer(local, name="local")
@@ -40,7 +40,10 @@ def main() -> None:
     """Run the command line; exit 0 good, 1 the thing asked about is bad, 2 usage or configuration."""
     try:
         app()
-    except ConfigurationError as error:
+    except (
+        ConfigurationError,
+        RefusedError,
+    ) as error:  # an account, a right or a certificate is a matter of configuration
         sys.stderr.write(f"gamemetrics: {error}\n")
         sys.exit(2)
     except PipelineError as error:

@@ -25,7 +25,7 @@ from confluent_kafka.admin import AclOperation, TopicMetadata
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
-from pipeline.kafka.client import DENIED, client_config, is_authentication, topic_id, translate
+from pipeline.kafka.client import DENIED, Account, client_config, topic_id, translate, turns_away, why_refused
 from pipeline.kafka.sizes import TOO_LARGE, SizeLimit
 from pipeline.tasks import cancel, watched
 
@@ -77,8 +77,9 @@ class Ingest:
         self._topic = settings.kafka_topic
         self._turned_away: KafkaError | None = None
         self._met: PipelineError | None = None
-        self._config = {**producer_config(settings, max_in_flight_bytes), "error_cb": self._on_error}
-        self.sizes = SizeLimit(client_config(settings), self._topic)
+        self._max_in_flight_bytes = max_in_flight_bytes
+        self._account = Account(settings)
+        self.sizes = SizeLimit(settings)
         self._batch_bytes = self.sizes.batch
         self._producer = self._made()
         self._next: Producer | None = None
@@ -216,9 +217,11 @@ class Ingest:
 
     def _made(self) -> Producer:
         """Make a client that makes batches of the size that is known now."""
+        config = producer_config(self._settings, self._max_in_flight_bytes)
+        config |= {"error_cb": self._on_error, "batch.size": self.sizes.batch}
+        made = Producer(config, logger=logging.getLogger("librdkafka"))
         self._batch_bytes = self.sizes.batch
-        config = {**self._config, "batch.size": self._batch_bytes}
-        return Producer(config, logger=logging.getLogger("librdkafka"))
+        return made
 
     def _take_over(self, made: Producer) -> None:
         old, self._producer, self._next = [self._producer], made, None
@@ -241,7 +244,14 @@ class Ingest:
             await asyncio.to_thread(self.sizes.ask, _PROBE_TIMEOUT_S)
         self._probes += 1
         if self.sizes.batch != self._batch_bytes:
-            made = self._made()
+            try:
+                made = self._made()
+            except (
+                ConfigurationError,
+                KafkaException,
+            ) as error:  # a file of TLS is away: the client that stands goes on
+                _log.warning("batches keep their size", error=str(error))
+                return
             with contextlib.suppress(KafkaException):  # connects, so that its first burst need not
                 await asyncio.to_thread(made.list_topics, self._topic, _PROBE_TIMEOUT_S)
             self._next = made
@@ -251,6 +261,8 @@ class Ingest:
     async def _probe(self) -> None:
         """Learn whether the topic's partitions have leaders; in a thread, because the call blocks."""
         was = self.reachable
+        if self._account.renew(self._producer):
+            self._turned_away = None
         try:
             found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_S)
             met = fault_of(found.topics[self._topic], self._settings)
@@ -260,8 +272,9 @@ class Ingest:
         if met is None:
             self._turned_away = None
             await self._learn_sizes()
-        elif self._turned_away is not None:
-            met = translate(self._turned_away, self._settings)
+        elif isinstance(met, UnavailableError):
+            turned_away = [self._turned_away] if self._turned_away is not None else []
+            met = await asyncio.to_thread(why_refused, turned_away, self._settings) or met
         fault = str(met or "")
         if met is None and self._denied:
             fault = await self._denial()
@@ -284,7 +297,7 @@ class Ingest:
         return ""
 
     def _on_error(self, error: KafkaError) -> None:
-        if is_authentication(error):
+        if turns_away(error) and not self._account.renew(self._producer):
             self._turned_away = error
         _log.warning("Kafka client", error=error.str())
 

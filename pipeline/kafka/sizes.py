@@ -2,10 +2,14 @@
 
 import contextlib
 from concurrent.futures import TimeoutError as NotInTime
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ConfigResource
+
+from pipeline.config import Settings
+from pipeline.errors import ConfigurationError
+from pipeline.kafka.client import Account, client_config
 
 BATCH_BYTES: Final = 1_000_000
 """What librdkafka puts into one batch of itself."""
@@ -36,9 +40,10 @@ class SizeLimit:
     `topic` is its max.message.bytes, None where it is not known. `batch` is how large a batch is made.
     """
 
-    def __init__(self, config: dict[str, Any], topic: str) -> None:
-        self._config = config
-        self._name = topic
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._account = Account(settings)
+        self._name = settings.kafka_topic
         self._admin: AdminClient | None = None
         self.topic: int | None = None
         self.batch = BATCH_BYTES
@@ -46,7 +51,11 @@ class SizeLimit:
     def ask(self, within: float) -> None:
         """Ask the topic; what is known stays where it does not answer, or the account may not ask."""
         if self._admin is None:
-            self._admin = AdminClient({**self._config, "log_level": 0})
+            try:
+                self._admin = AdminClient({**client_config(self._settings), "log_level": 0})
+            except (ConfigurationError, KafkaException):
+                return  # a file of TLS is away
+        self._account.renew(self._admin)
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._name)
         with contextlib.suppress(KafkaException, NotInTime, TimeoutError):
             found = self._admin.describe_configs([resource], request_timeout=within)[resource].result(within + 1)

@@ -18,9 +18,11 @@ from pipeline.config import Settings
 from pipeline.contract.offsets import Spans
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
 from pipeline.errors import ConfigurationError, HaltError, PipelineError, RefusedError, UnavailableError
-from pipeline.kafka.client import ASK_SECONDS, client_config, translate
+from pipeline.kafka.client import ASK_SECONDS, Account, client_config, translate, turns_away
 
 _PREFETCH_KILOBYTES: Final = 4 * 1024
+_RENEW_SECONDS: Final = 2.0
+"""How often the client is told of a changed password, for when it connects again."""
 
 log = structlog.get_logger()
 
@@ -42,6 +44,8 @@ class Source:
         self._assignment = assignment
         self._failed: PipelineError | None = None
         self._joined = False
+        self._account = Account(settings)
+        self._renew_at = monotonic() + _RENEW_SECONDS
         self.refusal = ""
         """Why Kafka denies the account the topic or the group; empty once it gives records again."""
         self._paused = False
@@ -64,6 +68,7 @@ class Source:
                 "queued.max.messages.kbytes": _PREFETCH_KILOBYTES,
                 "fetch.queue.backoff.ms": 10,  # its default holds a drained queue back for a second
                 "on_commit": _committed,
+                "error_cb": self._on_error,
             },
             logger=None,
         )
@@ -79,6 +84,9 @@ class Source:
 
         Raises HaltError, ConfigurationError, and what the assignment's callbacks raise.
         """
+        if monotonic() > self._renew_at:
+            self._account.renew(self._consumer)
+            self._renew_at = monotonic() + _RENEW_SECONDS
         try:
             messages = self._consumer.consume(limit, timeout)
         except KafkaException as error:
@@ -94,6 +102,12 @@ class Source:
         if good:
             self.refusal = ""
         return Records(frame_of(good), ends)
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Learn why the client has no connection: it goes on trying. A password that has changed is tried at once."""
+        log.warning("kafka client", error=error.str())
+        if turns_away(error) and not self._account.renew(self._consumer):
+            self.refusal = str(translate(error, self._settings))
 
     def _note(self, message: Message, ends: dict[int, int]) -> None:
         """Raise what stops the consumer; log what passes by itself; note the end of a partition.

@@ -221,7 +221,7 @@ class DeadLetters:
 
     def _made(self) -> Producer:
         """Make a producer whose batches the topic takes."""
-        sizes = SizeLimit(client_config(self._settings), self._settings.kafka_topic)
+        sizes = SizeLimit(self._settings)
         sizes.ask(ASK_SECONDS)
         return Producer(
             {

@@ -8,6 +8,7 @@ from typing import Final
 import psycopg
 from psycopg import sql
 
+from pipeline import tls
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.sinks import session
@@ -21,19 +22,25 @@ _END_STANDING_COPIES: Final = (
 
 _WRONG_ACCOUNT: Final = ("authentication failed", "no pg_hba.conf entry", "no password supplied")
 _WRONG_DATABASE: Final = re.compile(r'FATAL:  (database|role) ".*" does not exist')
+_WANTS_CERTIFICATE: Final = re.compile(r"valid client certificate|certificate authentication failed")
+_WRONG_FILE: Final = {
+    "root certificate file": tls.POSTGRES.authority,
+    "could not read certificate file": tls.POSTGRES.certificate,
+    "private key file": f"{tls.POSTGRES.key}, {tls.POSTGRES.password}",
+}
 _REFUSED_START: Final = re.compile(r"unsupported startup parameter|permission denied for database")
 
 
 def connect(settings: Settings, application: str) -> psycopg.Connection:
     """Open a connection to the primary in autocommit mode, its session pinned and read back (`sinks.session`).
 
-    Raises UnavailableError, and ConfigurationError where it is turned away. A server that vanished is noticed within
-    half a minute; one that is only slow is waited for.
+    Raises UnavailableError, RefusedError where it is turned away, and ConfigurationError where no session of ours can
+    be. A server that vanished is noticed within half a minute; one that is only slow is waited for.
     """
     try:
         connection = psycopg.connect(**parameters(settings, application))
     except psycopg.Error as error:
-        raise turned_away(error) from error
+        raise turned_away(error, settings) from error
     try:
         pin(connection, session.sinks())
     except psycopg.Error as error:
@@ -113,16 +120,44 @@ def translated() -> Iterator[None]:
         raise unavailable(error) from error
 
 
-def turned_away(error: psycopg.Error) -> PipelineError:
-    """Tell a refusal that no waiting mends; libpq gives no SQLSTATE before a connection stands, so by its text."""
+def turned_away(error: psycopg.Error, settings: Settings) -> PipelineError:
+    """Tell a refusal that no waiting mends; libpq gives no SQLSTATE before a connection stands, so by its text.
+
+    The account's, the database's or a certificate's is a RefusedError: it may be mended while we run, and a start
+    ends for it. libpq says of a certificate only that it does not do, so the server is asked over TLS: blocks.
+    """
     said = str(error).strip()
+    if _WANTS_CERTIFICATE.search(said):
+        return _lacking(said, session.certificates(settings))
     if any(refusal in said for refusal in _WRONG_ACCOUNT):
-        return ConfigurationError(f"DB_USER, DB_PASSWORD: {said}")
+        return RefusedError(f"DB_USER, DB_PASSWORD: {said}")
     if _WRONG_DATABASE.search(said):
-        return ConfigurationError(f"DB_NAME: {said}")
+        return RefusedError(f"DB_NAME: {said}")
     if _REFUSED_START.search(said):
         return ConfigurationError(f"DB_HOST, DB_USER: {said}")
-    return unavailable(error)
+    return (_tls_fault(said, settings) if session.speaks_tls(settings) else None) or unavailable(error)
+
+
+def _lacking(said: str, files: tls.Files) -> RefusedError:
+    """Tell why PostgreSQL was given no certificate: libpq passes over a file that is not there."""
+    try:
+        files.context()
+    except ConfigurationError as wrong:
+        return RefusedError(str(wrong))
+    return RefusedError(f"{files.names.certificate}, {files.names.key}: PostgreSQL wants a certificate of ours: {said}")
+
+
+def _tls_fault(said: str, settings: Settings) -> RefusedError | None:
+    for refusal, name in _WRONG_FILE.items():
+        if refusal in said:
+            return RefusedError(f"{name}: {said}")
+    if "server does not support SSL" in said:
+        return RefusedError(f"{tls.POSTGRES.mode}: PostgreSQL speaks no TLS, and it must: {said}")
+    files = session.certificates(settings)
+    for host in settings.db_host.split(","):
+        if fault := tls.fault(files, host, settings.db_port, tls.POSTGRES_GREETING):
+            return RefusedError(fault)
+    return None
 
 
 def unavailable(error: psycopg.Error) -> UnavailableError:

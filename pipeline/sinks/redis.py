@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import redis
 from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, NoPermissionError, ResponseError
 from redis.retry import Retry
 
+from pipeline import tls
 from pipeline.config import Settings
 from pipeline.contract.boards import (
     ALLTIME,
@@ -59,15 +61,45 @@ class Applied:
     refused: tuple[str, ...] = ()
 
 
+class Account(CredentialProvider):
+    """The account, as it is when a connection is opened: its password may change while we run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Return username and password, or the password of the default account."""
+        username, password = (self._settings.current(field) for field in ("redis_username", "redis_password"))
+        return (username, password) if username else (password,)
+
+
+def account(settings: Settings) -> Account | None:
+    """Return the account to connect as; None where the server asks for none."""
+    given = Account(settings)
+    return given if any(given.get_credentials()) else None
+
+
+def certificates(settings: Settings) -> dict[str, Any]:
+    """Return what redis-py is told of TLS."""
+    files = settings.tls(tls.REDIS)
+    given = {
+        "ssl_ca_certs": files.authority,
+        "ssl_certfile": files.certificate,
+        "ssl_keyfile": files.key,
+        "ssl_password": files.password,
+    }
+    return {name: value for name, value in given.items() if value} if settings.redis_tls else {}
+
+
 def connect(settings: Settings) -> "redis.Redis":
     """Make a client with retries off; it connects at its first command."""
     return redis.Redis(
         host=settings.redis_host,
         port=settings.redis_port,
         db=settings.redis_db,
-        username=settings.redis_username or None,
-        password=settings.redis_password.get_secret_value() or None,
+        credential_provider=account(settings),
         ssl=settings.redis_tls,
+        **certificates(settings),
         retry=Retry(NoBackoff(), 0),
         socket_timeout=_SOCKET_SECONDS,
         socket_connect_timeout=5,
@@ -79,27 +111,44 @@ def connect(settings: Settings) -> "redis.Redis":
 def translated(client: "redis.Redis | None" = None) -> Iterator[None]:
     """Raise what the driver raises as one of our errors; whatever it is costs the client its connections.
 
-    A missing right is a RefusedError, a refused password and a cluster are a ConfigurationError, all else is an
-    UnavailableError. It costs the connections, for an error may say that they lead to the wrong server: after a
-    failover behind a name or a proxy they stand at one that takes no writes, READONLY, for as long as they are kept.
+    A missing right, a refused password and a certificate that does not do are a RefusedError, a cluster is a
+    ConfigurationError, all else is an UnavailableError. It costs the connections, for an error may say that they lead
+    to the wrong server: after a failover behind a name or a proxy they stand at one that takes no writes, READONLY, for
+    as long as they are kept.
     """
     try:
         yield
     except redis.RedisError as error:
         if client is not None:
             client.connection_pool.disconnect(inuse_connections=False)
-        raise _refusal(error) from error
+        raise _refusal(error, client) from error
 
 
-def _refusal(error: "redis.RedisError") -> PipelineError:
+def _refusal(error: "redis.RedisError", client: "redis.Redis | None") -> PipelineError:
     said = f"Redis: {type(error).__name__}: {error}"
     if isinstance(error, AuthenticationError):
-        return ConfigurationError(f"REDIS_USERNAME, REDIS_PASSWORD: {error}")
+        return RefusedError(f"REDIS_USERNAME, REDIS_PASSWORD: {error}")
     if isinstance(error, NoPermissionError):
         return RefusedError(f"REDIS_USERNAME: the account lacks a right: {error}")
     if _CLUSTER.match(str(error)):
         return ConfigurationError(f"REDIS_HOST: it is a cluster, where the keys of one call may lie apart: {error}")
+    if client is not None and isinstance(error, redis.ConnectionError) and (fault := tls_fault(client, error)):
+        return RefusedError(fault)
     return UnavailableError(said)
+
+
+def tls_fault(client: "redis.Redis", error: "redis.ConnectionError") -> str:
+    """Say what is wrong with the certificates of either side, if that is why a connection failed. May block."""
+    asked = client.connection_pool.connection_kwargs
+    if not issubclass(client.connection_pool.connection_class, redis.SSLConnection):
+        return ""
+    host, port = str(asked["host"]), int(asked["port"])
+    authority, certificate, key, password = (
+        str(asked.get(f"ssl_{name}") or "") for name in ("ca_certs", "certfile", "keyfile", "password")
+    )
+    files = tls.Files(tls.REDIS, authority, certificate, key, password)
+    met = tls.handshake_error(error)
+    return (tls.reason(files, f"{host}:{port}", met) if met is not None else "") or tls.fault(files, host, port)
 
 
 class RedisSink:

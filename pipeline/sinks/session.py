@@ -10,6 +10,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
+from pipeline import tls
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, UnavailableError
 
@@ -84,15 +85,39 @@ def sinks() -> dict[str, str]:
 
 
 def address(settings: Settings) -> dict[str, Any]:
-    """Return the parameters of libpq that every connection shares: where, and as whom."""
+    """Return the parameters of libpq that every connection shares: where, and as whom.
+
+    Asked anew for each connection, for passwords and certificates change while we run.
+    """
+    files = certificates(settings)
+    given = {
+        "sslrootcert": files.authority,
+        "sslcert": files.certificate,
+        "sslkey": files.key,
+        "sslpassword": files.password,
+    }
     return {
         "host": settings.db_host,
         "port": settings.db_port,
         "dbname": settings.db_name,
-        "user": settings.db_user,
-        "password": settings.db_password.get_secret_value(),
+        "user": settings.current("db_user"),
+        "password": settings.current("db_password"),
         "sslmode": settings.db_sslmode,
+        **{name: value for name, value in given.items() if value},
     }
+
+
+def certificates(settings: Settings) -> tls.Files:
+    """Return the files of TLS, and how far the server's certificate is looked at."""
+    verified = settings.db_sslmode.startswith("verify") or (
+        settings.db_sslmode == "require" and bool(settings.db_sslrootcert)
+    )
+    return settings.tls(tls.POSTGRES, verified=verified, named=settings.db_sslmode == "verify-full")
+
+
+def speaks_tls(settings: Settings) -> bool:
+    """Whether a connection without TLS is none for us."""
+    return settings.db_sslmode.startswith(("verify", "require"))
 
 
 def parameters(settings: Settings, application: str) -> dict[str, Any]:

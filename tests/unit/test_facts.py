@@ -34,8 +34,15 @@ FACTS = [
         frozenset({"isocalendar", "fromisocalendar", "isoweekday", "weekday"}),
     ),
     Fact("names of keys", BOARDS, r"^(player_stats|leaderboard|pipeline|pipeline:watermarks):|:refused$"),
-    Fact("Kafka's account", "pipeline/kafka/client.py", names=frozenset({"kafka_password", "kafka_sasl_mechanism"})),
-    Fact("PostgreSQL's account", "pipeline/sinks/session.py", names=frozenset({"db_password", "db_sslmode"})),
+    Fact(
+        "Kafka's account",
+        "pipeline/kafka/client.py",
+        r"^kafka_password$",
+        frozenset({"kafka_password", "kafka_sasl_mechanism"}),
+    ),
+    Fact(
+        "PostgreSQL's account", "pipeline/sinks/session.py", r"^db_password$", frozenset({"db_password", "db_sslmode"})
+    ),
     Fact("the stack's account", "pipeline/local/stack.py", r"^(KAFKA|DB)_PASSWORD$"),
     Fact("the row of a watermark", "pipeline/contract/offsets.py", fields=frozenset({"first_offset"})),
     Fact(
@@ -111,6 +118,7 @@ def test_a_fact_is_spelled_in_one_room(fact: Fact) -> None:
         ("replies", "class Answer:\n    neighbours: list[int]"),
         ("Kafka's account", 'config["sasl.password"] = settings.kafka_password.get_secret_value()'),
         ("PostgreSQL's account", "psycopg.connect(password=settings.db_password.get_secret_value())"),
+        ("Kafka's account", 'config["sasl.password"] = settings.current("kafka_password")'),
         ("the stack's account", 'Settings(db_password=found["DB_PASSWORD"])'),
         ("the row of a watermark", "class Mark:\n    first_offset: int"),
         ("reading a watermark", 'rows = execute("SELECT partition, next_offset" " FROM pipeline_watermarks")'),

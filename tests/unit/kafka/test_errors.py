@@ -1,5 +1,7 @@
 """Which of the client's errors stop a consumer or the edge, and which they wait out; where and as whom both ask."""
 
+from pathlib import Path
+
 import pytest
 from confluent_kafka import KafkaError
 from confluent_kafka.admin import PartitionMetadata, TopicMetadata
@@ -9,13 +11,14 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import client_config, translate
 from pipeline.kafka.producer import fault_of, producer_config
+from tests.authority import Authority
 
 CODES = pytest.mark.parametrize(
     ("code", "kind"),
     [
         (KafkaError.UNKNOWN_TOPIC_OR_PART, ConfigurationError),
         (KafkaError.TOPIC_AUTHORIZATION_FAILED, RefusedError),
-        (KafkaError.SASL_AUTHENTICATION_FAILED, ConfigurationError),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, RefusedError),
         # The client's own words while a killed broker comes back, found by a soak: its metadata, not the broker's.
         (KafkaError._UNKNOWN_PARTITION, UnavailableError),  # noqa: SLF001 - its public name
         (KafkaError._UNKNOWN_TOPIC, UnavailableError),  # noqa: SLF001
@@ -42,14 +45,14 @@ def test_a_topic_takes_events_where_every_partition_has_a_leader() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"])
-def test_the_producer_asks_where_and_as_whom_every_client_does(protocol: str) -> None:
+def test_the_producer_asks_where_and_as_whom_every_client_does(protocol: str, tmp_path: Path) -> None:
     settings = Settings(
         kafka_bootstrap_servers="elsewhere:1",
         kafka_security_protocol=protocol,  # type: ignore[arg-type] # one of those it may be
         kafka_sasl_mechanism="PLAIN",
         kafka_username="someone",
         kafka_password=SecretStr("secret"),
-        kafka_ssl_ca_location="/ca.pem",
+        kafka_ssl_ca_location=str(Authority(tmp_path / "authority").file),
     )
     shared, own = client_config(settings), producer_config(settings, 1 << 20)
     assert {name: own[name] for name in shared} == shared | {"reconnect.backoff.max.ms": 1_000}
