@@ -81,8 +81,7 @@ def make_place(stack: Stack, template: str, numbers: Iterator[int], dialect: str
             ),
         )
         if dialect:
-            # Not in the environment: processes of their own find it with the database.
-            _administer(stack, override(database, dialect))
+            override(stack, database, dialect)
         place = Place(stack, _settings(stack, name, database, next(numbers)))
         with place.redis() as client:
             client.flushdb()

@@ -105,10 +105,10 @@ def test_a_plain_server_is_told_by_itself_and_the_database_may_say_otherwise(pla
     with place.pg() as connection:
         assert dialect_of(connection) is PLAIN
         await_workers(connection)
-        connection.execute(override(place.settings.db_name, "distributed"))
+        override(place.stack, place.settings.db_name, "distributed")
     with place.pg() as connection:
         assert dialect_of(connection) is DISTRIBUTED
-        connection.execute(override(place.settings.db_name, "spread"))
+        override(place.stack, place.settings.db_name, "spread")
     with place.pg() as connection, pytest.raises(ConfigurationError, match=rf"{OVERRIDE} .* is 'spread'; it is one of"):
         dialect_of(connection)
 
