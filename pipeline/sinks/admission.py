@@ -40,6 +40,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS row_fates (row bigint, reason text) ON COMM
 
 # What is not in row_fates then is admitted; without a reason, it is a duplicate. The conditions are those of a row's
 # own COPY (DataError, IntegrityError): whatever else a server in trouble says ends the statement, and is waited for.
+# `internal_error` is what a distributed one makes of what a worker says to many rows; a single row keeps the code.
 _ADMIT_STAGED: Final = """
 DO $admit$
 DECLARE
@@ -51,7 +52,7 @@ BEGIN
         BEGIN
             INSERT INTO {target} SELECT {of_rows} FROM staged_rows
             WHERE row >= first AND row < first + {step} ORDER BY row;
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR internal_error THEN
             FOR one IN SELECT * FROM staged_rows WHERE row >= first AND row < first + {step} ORDER BY row LOOP
                 BEGIN
                     INSERT INTO {target} VALUES ({of_row});
@@ -149,6 +150,11 @@ class Admission:
                 remaining = self._drop_known(connection, remaining)
             except (psycopg.DataError, psycopg.IntegrityError):
                 return self._one_by_one(connection, remaining, place)
+            except errors.InternalError_:
+                # What a worker of a distributed server refused in a COPY comes without its code: duplicates first.
+                asked, remaining = remaining, self._drop_known(connection, remaining)
+                if len(remaining) == len(asked):
+                    return self._one_by_one(connection, remaining, place)
             else:
                 return remaining, []
         # Each round another session committed one of our identities first; let it finish.

@@ -33,9 +33,12 @@ class Cluster:
         return psycopg.connect(make_conninfo(**{**address(self.settings), **named}), autocommit=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """The cluster of DB_HOST with a new database; it fails, and is not skipped, where there is none."""
+    """The cluster of DB_HOST with a new database; it fails, and is not skipped, where there is none.
+
+    The coordinator's knows no workers yet.
+    """
     if "DB_HOST" not in os.environ:
         pytest.fail("DB_HOST: set it to a coordinator of Citus; see tests/citus/__init__.py")
     settings = load_settings({} if "DB_NAME" in os.environ else {"DB_NAME": "postgres"})

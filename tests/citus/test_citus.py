@@ -41,13 +41,15 @@ def run(place: Place, *arguments: str) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def migrated(place: Place, cluster: Cluster) -> None:
-    """Make an empty, distributed schema, whatever a test before left."""
+def add_workers(place: Place, cluster: Cluster) -> None:
     with place.pg() as connection:
-        connection.execute("SET client_min_messages = error")
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
         for host, port in cluster.workers:
             connection.execute("SELECT citus_add_node(%s, %s)", (host, port))
+
+
+def spread_out(place: Place, cluster: Cluster) -> None:
+    """Make the schema in an empty database, and distribute it."""
+    add_workers(place, cluster)
     code, said = run(place, "migrate", "--distribute", "--json")
     assert code == 0, said
     assert json.loads(said)["distributed"] == list(SHARDED)
@@ -55,19 +57,20 @@ def migrated(place: Place, cluster: Cluster) -> None:
 
 @pytest.fixture
 def distributed(place: Place, cluster: Cluster) -> Place:
-    migrated(place, cluster)
+    spread_out(place, cluster)
     return place
 
 
 def test_a_database_without_workers_says_what_to_do_and_one_with_them_is_spread(place: Place, cluster: Cluster) -> None:
     with place.pg() as connection:
         connection.execute("DROP EXTENSION citus CASCADE")
-        code, said = run(place, "migrate", "--distribute")
-        assert (code, "CREATE EXTENSION citus" in said) == (2, True), said
+    code, said = run(place, "migrate", "--distribute")
+    assert (code, "CREATE EXTENSION citus" in said) == (2, True), said
+    with place.pg() as connection:
         connection.execute("CREATE EXTENSION citus")
-        code, said = run(place, "migrate", "--distribute")
-        assert (code, "no workers" in said) == (2, True), said
-    migrated(place, cluster)
+    code, said = run(place, "migrate", "--distribute")
+    assert (code, "no workers" in said) == (2, True), said
+    spread_out(place, cluster)
     code, said = run(place, "migrate", "--distribute")
     assert code == 0, said
     assert "distributed" not in said, "a second time there is nothing to do"
@@ -79,10 +82,7 @@ def test_a_database_without_workers_says_what_to_do_and_one_with_them_is_spread(
 
 def test_rows_of_a_plain_past_are_spread_too(place: Place, cluster: Cluster) -> None:
     """A consumer that ran on the tables before goes on after."""
-    with place.pg() as connection:
-        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        for host, port in cluster.workers:
-            connection.execute("SELECT citus_add_node(%s, %s)", (host, port))
+    add_workers(place, cluster)
     code, said = run(place, "migrate")
     assert code == 0, said
     with Feed(place, 1) as feed:
