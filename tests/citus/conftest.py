@@ -74,4 +74,4 @@ def place(place: Place, cluster: Cluster) -> Place:
 
 
 def _database(statement: str, name: str) -> sql.Composed:
-    return sql.SQL(statement).format(sql.Identifier(name))  # type: ignore[arg-type]
+    return sql.SQL(statement).format(sql.Identifier(name))
