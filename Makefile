@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check viewer
+.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check citus-check viewer
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubec
 
 k8s-check: setup ## Roll every overlay out on the cluster of KUBECONFIG, and let its consumers scale by lag
 	$(BIN)/python -m pytest -s tests/cluster
+
+citus-check: setup ## Run the pipeline on the PostgreSQL with Citus that DB_HOST leads to
+	$(PYTEST) tests/citus
 
 rules: setup ## Write the PrometheusRule from deploy/prometheus
 	$(BIN)/python scripts/write_rules.py

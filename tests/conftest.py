@@ -16,6 +16,7 @@ from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow, await_access, c
 from pipeline.local.postgres import USER
 from pipeline.local.stack import Stack
 from pipeline.operations.migrate import migrate
+from tests.dialects import override
 from tests.place import TOPIC_PREFIX, Place
 
 TEMPLATE = "test_template"
@@ -57,7 +58,13 @@ def numbers() -> Iterator[int]:
 
 
 @pytest.fixture
-def make_place(stack: Stack, template: str, numbers: Iterator[int]) -> Iterator[MakePlace]:
+def dialect() -> str:
+    """How places say that sums are added to their tables, empty: by what the server is. See IN_BOTH_DIALECTS."""
+    return ""
+
+
+@pytest.fixture
+def make_place(stack: Stack, template: str, numbers: Iterator[int], dialect: str) -> Iterator[MakePlace]:
     """Make places on the shared stack: `make_place(partitions=1)`. They are cleared away after the test."""
     made: list[Place] = []
 
@@ -73,6 +80,8 @@ def make_place(stack: Stack, template: str, numbers: Iterator[int]) -> Iterator[
                 sql.Identifier(database), sql.Identifier(template), sql.Identifier(USER)
             ),
         )
+        if dialect:
+            override(stack, database, dialect)
         place = Place(stack, _settings(stack, name, database, next(numbers)))
         with place.redis() as client:
             client.flushdb()

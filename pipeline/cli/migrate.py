@@ -15,6 +15,9 @@ def migrate(
     check: Annotated[
         bool, typer.Option("--check", help="Change nothing; exit 1 unless the schema is current.")
     ] = False,
+    distribute: Annotated[
+        bool, typer.Option("--distribute", help="Spread the tables over the workers of a PostgreSQL with Citus.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Bring the database's schema up to date, and make the day partitions that are due."""
@@ -30,13 +33,15 @@ def migrate(
             raise typer.Exit(1) from error
         typer.echo(json.dumps({"current": True}) if as_json else "The schema is current.")
         return
-    done = run(settings)
+    done = run(settings, distribute=distribute)
     if as_json:
         report = {"applied": done.applied, "partitions_made": done.partitions, "tables": done.tables}
-        typer.echo(json.dumps(report))
+        typer.echo(json.dumps(report | ({"distributed": done.distributed} if distribute else {})))
     else:
         for name in done.applied:
             typer.echo(f"applied {name}")
+        for table in done.distributed:
+            typer.echo(f"distributed {table}")
         for table, exists in done.tables.items():
             typer.echo(f"{'✓' if exists else '✗'} Table '{table}': {'exists' if exists else 'missing'}")
     if not all(done.tables.values()):

@@ -40,6 +40,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS row_fates (row bigint, reason text) ON COMM
 
 # What is not in row_fates then is admitted; without a reason, it is a duplicate. The conditions are those of a row's
 # own COPY (DataError, IntegrityError): whatever else a server in trouble says ends the statement, and is waited for.
+# `internal_error` is what a distributed one makes of what a worker says to many rows; a single row keeps the code.
 _ADMIT_STAGED: Final = """
 DO $admit$
 DECLARE
@@ -51,7 +52,7 @@ BEGIN
         BEGIN
             INSERT INTO {target} SELECT {of_rows} FROM staged_rows
             WHERE row >= first AND row < first + {step} ORDER BY row;
-        EXCEPTION WHEN data_exception OR integrity_constraint_violation THEN
+        EXCEPTION WHEN data_exception OR integrity_constraint_violation OR internal_error THEN
             FOR one IN SELECT * FROM staged_rows WHERE row >= first AND row < first + {step} ORDER BY row LOOP
                 BEGIN
                     INSERT INTO {target} VALUES ({of_row});
@@ -94,10 +95,11 @@ class Admission:
         columns = sql.SQL(", ").join(map(sql.Identifier, role.ledger_columns))
         self._target = sql.SQL("{} ({})").format(sql.Identifier(role.ledger), columns)
         self._staged = sql.SQL("staged_rows (row, {})").format(columns)
+        # A join, which finds one row at most: a distributed server takes no EXISTS after a table of its coordinator's.
         self._known = sql.SQL(
-            "SELECT row FROM asked_identities AS asked WHERE EXISTS (SELECT FROM {} AS kept"
-            " WHERE kept.player_id = asked.player_id AND kept.event_timestamp = asked.event_timestamp"
-            " AND kept.event_id = asked.event_id)"
+            "SELECT row FROM asked_identities AS asked JOIN {} AS kept"
+            " ON kept.player_id = asked.player_id AND kept.event_timestamp = asked.event_timestamp"
+            " AND kept.event_id = asked.event_id"
         ).format(sql.Identifier(role.ledger))
 
     def cover(self, start: datetime | None, end: datetime | None) -> None:
@@ -148,6 +150,11 @@ class Admission:
                 remaining = self._drop_known(connection, remaining)
             except (psycopg.DataError, psycopg.IntegrityError):
                 return self._one_by_one(connection, remaining, place)
+            except errors.InternalError_:
+                # What a worker of a distributed server refused in a COPY comes without its code: duplicates first.
+                asked, remaining = remaining, self._drop_known(connection, remaining)
+                if len(remaining) == len(asked):
+                    return self._one_by_one(connection, remaining, place)
             else:
                 return remaining, []
         # Each round another session committed one of our identities first; let it finish.

@@ -16,6 +16,7 @@ from pipeline.contract.offsets import Watermark
 from pipeline.epoch.epoch import Plan
 from pipeline.epoch.outbox import Call
 from pipeline.sinks.connection import Held, unblocking
+from pipeline.sinks.dialect import await_workers
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink, Standing
 from pipeline.sinks.refill import Target, refill, refill_key, snapshot
@@ -82,6 +83,8 @@ class Cache:
             # Should this process freeze here, the server frees the lock; all consumers wait for it.
             connection.execute("SET idle_session_timeout = '60s'")
         try:
+            with self._held.use():
+                await_workers(connection)
             yield connection
         finally:
             if not connection.closed:

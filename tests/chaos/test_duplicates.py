@@ -12,10 +12,11 @@ from tests.chaos.crashing import Crash
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import assert_exact
 from tests.consuming import caught_up, consume_all, consuming
+from tests.dialects import IN_BOTH_DIALECTS
 from tests.place import Place
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.real, pytest.mark.chaos]
+pytestmark = [pytest.mark.real, pytest.mark.chaos, IN_BOTH_DIALECTS]
 
 IN_PROCESS: dict[str, Any] = {**SMALL}
 

@@ -11,9 +11,10 @@ import pytest
 from pipeline.sinks.postgres import SETTLING_LOCK, PostgresSink
 from tests.chaos.truth import assert_exact
 from tests.consuming import consume_all
+from tests.dialects import IN_BOTH_DIALECTS
 from tests.place import Place
 
-pytestmark = [pytest.mark.real, pytest.mark.chaos]
+pytestmark = [pytest.mark.real, pytest.mark.chaos, IN_BOTH_DIALECTS]
 
 
 def scores(*days_ago: int) -> list[bytes]:

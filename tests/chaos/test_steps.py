@@ -19,6 +19,9 @@ from tests.waiting import eventually
 
 pytestmark = [pytest.mark.real, pytest.mark.chaos]
 
+ADDING = ("one table upserted", "upserted", "commit sent")
+"""The steps around what the dialects do differently; the others touch nothing of it."""
+
 
 class Case(NamedTuple):
     """Die at a moment of a step, beside a peer or alone."""
@@ -54,6 +57,14 @@ def die_and_recover(place: Place, directory: Path, case: Case, epochs: range, se
 
 @pytest.mark.parametrize("step", [*STEPS, *SENT])
 def test_death_at_a_step_loses_nothing_and_doubles_nothing(step: str, make_place: MakePlace, tmp_path: Path) -> None:
+    die_in_every_way(step, make_place, tmp_path, range(2, 3))
+
+
+@pytest.mark.parametrize("dialect", ["distributed"])
+@pytest.mark.parametrize("step", ADDING)
+def test_death_while_sums_are_added_as_a_distributed_server_needs_it(
+    step: str, make_place: MakePlace, tmp_path: Path
+) -> None:
     die_in_every_way(step, make_place, tmp_path, range(2, 3))
 
 

@@ -13,6 +13,7 @@ from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import ConfigurationError, HaltError
 from tests.consuming import caught_up, consume_all, consuming, settings_of
+from tests.dialects import IN_BOTH_DIALECTS
 from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, now
 from tests.place import Place
 from tests.waiting import eventually
@@ -31,6 +32,7 @@ def fates(place: Place) -> tuple[int, int, int]:
     return int(found[0]), int(found[1]), int(found[2])
 
 
+@IN_BOTH_DIALECTS
 def test_an_event_reaches_every_table_and_key(place: Place) -> None:
     event_id = str(uuid.uuid4())
     place.produce([("p", encoded(player_id="p", game_id="g", event_id=event_id, timestamp="2024-01-15T10:35:00Z"))])
