@@ -1,8 +1,6 @@
 """Processes: started, recognized by a later command, ended in order, and ended all the same should their starter die.
 
-`python -m pipeline.local.supervisor [ROOT]` is what outlives a starter: it reads a pipe that only the starter holds.
-However the starter ends, kill -9 included, the system closes its end, and the read returns. (Linux's parent-death
-signal would not do: it follows the thread that started a process, and is lost when a server changes its account.)
+The last is `local.survivor`'s, a process that is told the pids here.
 """
 
 import contextlib
@@ -245,7 +243,7 @@ class Supervisor:
 @contextlib.contextmanager
 def supervised(root: Path | None = None) -> Iterator[Supervisor]:
     """Have a supervisor for the time of a with statement; it also stops the stack of `root`, if one is given."""
-    command = [sys.executable, "-m", "pipeline.local.supervisor", *([str(root)] if root is not None else [])]
+    command = [sys.executable, "-m", "pipeline.local.survivor", *([str(root)] if root is not None else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, start_new_session=True) as process:
         if process.stdin is None:
             raise UnavailableError("the supervisor has no pipe")
@@ -253,25 +251,3 @@ def supervised(root: Path | None = None) -> Iterator[Supervisor]:
             yield Supervisor(process.stdin)
         finally:
             process.kill()
-
-
-def main() -> None:
-    """Read pids, one a line (a minus before one to forget), until the pipe closes; then end what is left."""
-    held: set[int] = set()
-    for line in sys.stdin:
-        number = int(line)
-        if number > 0:
-            held.add(number)
-        else:
-            held.discard(-number)
-    for pid in held:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    for root in sys.argv[1:]:
-        from pipeline.local.stack import Stack  # noqa: PLC0415 - only now, which is nearly always never
-
-        Stack(Path(root)).stop()
-
-
-if __name__ == "__main__":
-    main()
