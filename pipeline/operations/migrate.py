@@ -1,5 +1,6 @@
 """`gamemetrics migrate`: applies the numbered SQL of migrations/ under a lock, and makes the day partitions."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -61,11 +62,16 @@ def _apply(connection: psycopg.Connection, migration: Migration) -> None:
 
 
 def _make_partitions(connection: psycopg.Connection, ahead: int) -> int:
+    """Make them, a few in each transaction, for its locks are kept to its end; returns how many.
+
+    Where somebody is in the way they are left to the consumers: a rollout does not wait for that.
+    """
     made = 0
     for ledger in LEDGERS:
         statement = sql.SQL("SELECT make_day_partitions({}, %s)").format(sql.Literal(ledger))
-        row = connection.execute(statement, (ahead,)).fetchone()
-        made += row[0] if row is not None else 0
+        with suppress(psycopg.errors.LockNotAvailable):
+            while (row := connection.execute(statement, (ahead,)).fetchone()) is not None and row[0]:
+                made += row[0]
     return made
 
 
