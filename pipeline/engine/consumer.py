@@ -45,7 +45,7 @@ from pipeline.kafka.source import Assignment, Source
 FLIGHTS: Final = 3
 HANDOVER_SECONDS: Final = 15.0
 """How long partitions that go to a peer wait for their epochs to land."""
-LAST_LANDING_SECONDS: Final = 25.0
+LAST_LANDING_SECONDS: Final = 20.0
 """How long the end waits for the epochs under way: a server may hang that they wait for."""
 REFRESH_SECONDS: Final = 10.0
 AUDIT_SECONDS: Final = 30.0
