@@ -172,12 +172,12 @@ class Admission:
         """
         ranges = self._days.ranges(events) if self._days is not None else []
         within = sql.SQL("kept.event_timestamp >= {} AND kept.event_timestamp < {}")
-        days = [within.format(first, stop) for first, stop in ranges] or [sql.SQL("true")]
+        days: list[sql.Composable] = [within.format(first, stop) for first, stop in ranges]
         return sql.SQL(
             "SELECT row FROM asked_identities AS asked WHERE EXISTS (SELECT FROM {} AS kept"
             " WHERE kept.player_id = asked.player_id AND kept.event_timestamp = asked.event_timestamp"
             " AND kept.event_id = asked.event_id AND ({}))"
-        ).format(sql.Identifier(self._role.ledger), sql.SQL(" OR ").join(days))
+        ).format(sql.Identifier(self._role.ledger), sql.SQL(" OR ").join(days or [sql.SQL("true")]))
 
     def _one_by_one(
         self, connection: psycopg.Connection, events: pl.DataFrame, place: "_Place"
