@@ -66,7 +66,7 @@ def capture(run: Fixture, copy: Fixture) -> TapedRun:
             closing(RedisSink(through, copy.group)) as redis,
             closing(Topic(settings, copy.group)) as topic,
         ):
-            postgres.maintain()
+            postgres.read_days()
             redis.open()
             taped = TapedRun(on_postgres.take(), [])
             on_redis.take()

@@ -66,7 +66,9 @@ def fill(fixture: Fixture, events: int, players: int) -> None:
             "SELECT partition::text FROM day_partitions WHERE parent = 'events'::regclass"
         ).fetchall():
             connection.execute(f"DROP TABLE {partition}".encode())
-        connection.execute("SELECT make_day_partitions('events', %s, %s)", (_AHEAD, DAYS - _AHEAD - 1))
+        made = "SELECT make_day_partitions('events', %s, %s)"
+        while connection.execute(made, (_AHEAD, DAYS - _AHEAD - 1)).fetchone() != (0,):
+            pass
         for day in range(DAYS - _AHEAD):
             for turn in range(10):
                 connection.execute(

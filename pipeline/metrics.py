@@ -23,6 +23,14 @@ log_end = Gauge("pipeline_log_end_offset", "End of the log, as Kafka tells it", 
 lag_seconds = Gauge("pipeline_lag_seconds", "Age of the newest record in both sinks; 0 without lag", ["partition"])
 outbox_rows = Gauge("pipeline_outbox_rows", "Calls that Redis has not been seen to have applied yet")
 partition_days = Gauge("pipeline_partition_days_left", "Days ahead for which the ledger has partitions", ["ledger"])
+housekeeping_failures = Counter(
+    "pipeline_housekeeping_failures_total",
+    "Housekeeping put off: somebody was in its way, or PostgreSQL away",
+    ["chore"],
+)
+housekeeping_late = Gauge(
+    "pipeline_housekeeping_late_seconds", "For how long housekeeping has been put off; 0 while it is done", ["chore"]
+)
 refused_keys = Counter("pipeline_redis_refused_keys_total", "Redis keys of a wrong type that were refilled")
 lane_faults = Counter("pipeline_lane_faults_total", "Slices of records that a fast lane could not read", ["lane"])
 internal_faults = Counter(

@@ -12,10 +12,12 @@ is counted: that is the watermark's, in the one transaction of `sinks.postgres`,
     postgres  Write (PostgresSink, Admission)                 an Epoch               a Written
                                          (between two epochs) what Redis has applied
     redis     Apply (RedisSink, Cache)                        a Written              spans
+    housekeeping  Housekeeping of Upkeep                      a round to do          nothing; nobody waits for it
 
 What is given goes through a thread's queue or its future, and is changed by nobody afterwards. What owns a connection
 is called by its own thread alone, and closed by the loop once the others have ended; so the threads beside and redis
-each have a RedisSink and a Cache of their own. Shared are only the event that `stop` sets and ConsumerHealth.
+each have a RedisSink and a Cache of their own. Shared are only the event that `stop` sets and ConsumerHealth. The
+threads are daemons: one that hangs with a server is left to it at the end, and so is what it owns.
 """
 
 import gc
@@ -33,7 +35,8 @@ from pipeline.engine.intake import IDLE_SECONDS, LANDING_SECONDS, Intake
 from pipeline.engine.lag import LagMeter
 from pipeline.engine.stages import Apply, Prepare, Write
 from pipeline.engine.standings import Standings
-from pipeline.engine.waiting import Deadline, LoopRetry, Retry
+from pipeline.engine.upkeep import Upkeep
+from pipeline.engine.waiting import STOPPING_SECONDS, Deadline, LoopRetry, Retry
 from pipeline.epoch.epoch import plan_for
 from pipeline.epoch.roles import Role
 from pipeline.errors import PipelineError, RewindError, StoppedError, UnavailableError
@@ -42,7 +45,9 @@ from pipeline.kafka.source import Assignment, Source
 FLIGHTS: Final = 3
 HANDOVER_SECONDS: Final = 15.0
 """How long partitions that go to a peer wait for their epochs to land."""
-MAINTAIN_SECONDS: Final = 10.0
+LAST_LANDING_SECONDS: Final = 20.0
+"""How long the end waits for the epochs under way: a server may hang that they wait for."""
+REFRESH_SECONDS: Final = 10.0
 AUDIT_SECONDS: Final = 30.0
 AUDIT_AGAIN_SECONDS: Final = 5.0
 """After an audit that met a server which was away: one that restarts may have fallen back."""
@@ -65,9 +70,10 @@ class EventConsumer:
         self._intake = Intake(settings, self._source)
         self._retry = LoopRetry(self._stop, self._health)
         self._standings = Standings(settings, plan, group_id, self._source.ranges, self._retry)
+        self._upkeep = Upkeep(settings, role, self._stop)
         self._lag = LagMeter()
         self._applied: dict[int, int] = {}
-        self._maintain_at = Deadline(MAINTAIN_SECONDS)
+        self._refresh_at = Deadline(REFRESH_SECONDS)
         self._audit_at = Deadline(AUDIT_SECONDS)
 
     @property
@@ -84,7 +90,7 @@ class EventConsumer:
         spare_the_collector()
         try:
             self._standings.open()
-            self._maintain()
+            self._refresh()
             self._source.subscribe()
             while not self._stop.is_set():
                 try:
@@ -105,6 +111,7 @@ class EventConsumer:
         the larger they are the less an event costs. Once it is full too, the loop holds back until one has landed.
         """
         self._health.turn()
+        self._upkeep.turn()
         held_back = self._flights.full and self._intake.full
         if held_back:
             self._intake.hold()
@@ -121,8 +128,8 @@ class EventConsumer:
         """Send the epoch that is due on its way: decode, aggregate, write, apply."""
         if self._flights.full or (due := self._intake.due()) is None:
             return
-        if self._maintain_at.passed:
-            self._maintain()
+        if self._refresh_at.passed:
+            self._refresh()
         self._lag.departed(*due)
         self._flights.launch(*due)
 
@@ -133,10 +140,10 @@ class EventConsumer:
             self._applied |= {span.partition: span.stop for span in spans}
             self._lag.landed(spans)
 
-    def _maintain(self) -> None:
-        """Have the writer see to its tables, before the next epoch that it writes."""
-        self._maintain_at.set(MAINTAIN_SECONDS)
-        self._flights.errand("postgres", self._write.maintain, dict(self._applied))
+    def _refresh(self) -> None:
+        """Have the writer look at the days and forget what Redis has, before the next epoch that it writes."""
+        self._refresh_at.set(REFRESH_SECONDS)
+        self._flights.errand("postgres", self._write.refresh, dict(self._applied))
 
     def _audit(self) -> None:
         """See to both sinks while nothing flows: one that was emptied or restored is not noticed before an event.
@@ -146,7 +153,7 @@ class EventConsumer:
         self._audit_at.set(AUDIT_SECONDS)
         assigned = sorted(self._intake.assigned)
         try:
-            marks = self._retry.once("kafka", lambda: self._standings.watermarks(assigned))
+            marks = self._standings.watermarks(assigned)
             self._source.refusal = ""  # it answered as whom it gives records
             if lost := self._intake.ahead_of(marks):
                 raise RewindError(f"the watermarks of partitions {lost} fell back")
@@ -155,13 +162,14 @@ class EventConsumer:
             log.warning("not audited", error=str(error))
             self._audit_at.set(AUDIT_AGAIN_SECONDS)
         else:
-            self._maintain()
+            self._refresh()
 
     # -- assignments -------------------------------------------------------------------------------------------------
 
     def _start(self, partitions: list[int]) -> dict[int, int]:
         """Take partitions up; returns where to read them from. Raises HaltError, StoppedError."""
         offsets = self._standings.take_up(partitions)
+        self._applied |= offsets  # Redis stands there, too: what it has paid is forgotten though no epoch comes
         self._intake.start(offsets)
         self._lag.start(offsets)
         self._health.assigned(self._intake.assigned)
@@ -191,6 +199,8 @@ class EventConsumer:
         log.warning("reading again from the watermarks", reason=str(error))
         while not self._flights.abandon(IDLE_SECONDS):
             self._health.turn()  # they wait for a server that is away
+            if self._stop.is_set():
+                raise StoppedError("stopped while epochs are under way that write nothing")
         self._lag.abandoned()
         self._intake.clear()
         offsets = self._start(sorted(self._intake.assigned))
@@ -201,16 +211,29 @@ class EventConsumer:
     def _close(self) -> None:
         """Land what is under way, end the threads, and then close what they owned."""
         self._stop.set()
+        deadline = Deadline(LAST_LANDING_SECONDS)
         with ExitStack() as closing:
-            for part in (self._retry, self._apply, self._write, self._standings, self._source, self._flights):
-                closing.callback(part.close)  # the last first, and all of them whatever one of them raises
+            closing.callback(self._source.close)
+            closing.callback(self._upkeep.close)
+            closing.callback(self._end_threads)  # the last first, and all of them whatever one of them raises
             try:
-                while len(self._flights):
+                while len(self._flights) and not deadline.passed:
                     self._land(IDLE_SECONDS)
             except (PipelineError, CancelledError) as error:
                 log.warning("epochs abandoned; they will be read again", reason=str(error))
         self._health.running = False
         log.info("stopped")
+
+    def _end_threads(self) -> None:
+        """End the threads, and close what those owned that have ended; what hangs goes with the process."""
+        with ExitStack() as closing:
+            if self._flights.close(STOPPING_SECONDS):
+                closing.callback(self._apply.close)
+                closing.callback(self._write.close)
+            else:
+                log.warning("epochs abandoned; they will be read again", reason="a server hangs")
+            if self._retry.close():
+                closing.callback(self._standings.close)
 
 
 def spare_the_collector() -> None:

@@ -8,13 +8,14 @@ it returned, by a future, and nothing else.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from time import monotonic
 from typing import Literal, ParamSpec, TypeVar
 
 from pipeline import metrics
 from pipeline.contract.offsets import Spans
+from pipeline.engine.worker import Worker
 from pipeline.epoch.batch import Records
 from pipeline.epoch.epoch import Epoch
 from pipeline.sinks.postgres import Written
@@ -43,7 +44,7 @@ class Flights:
         self._under_way: deque[Future[Spans]] = deque()
         self._errands: deque[Future[None]] = deque()
         names: tuple[Thread, ...] = ("prepare", "postgres", "redis")
-        self._threads = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in names}
+        self._threads = {name: Worker(name) for name in names}
 
     def __len__(self) -> int:
         return len(self._under_way)
@@ -91,10 +92,10 @@ class Flights:
         metrics.flights.set(0)
         return True
 
-    def close(self) -> None:
-        """End the threads once their queues are empty."""
-        for thread in self._threads.values():
-            thread.shutdown(wait=True)
+    def close(self, timeout: float | None = None) -> bool:
+        """End the threads once their queues are empty; whether they have, each within `timeout` seconds."""
+        ended = [thread.close(timeout) for thread in self._threads.values()]
+        return all(ended)
 
 
 def _timed(stage: Thread, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -41,7 +41,7 @@ class Prepare:
 
 
 class Write:
-    """Writes epochs to PostgreSQL, each in one transaction (admit, merge, owe, advance), and maintains its tables."""
+    """Writes epochs to PostgreSQL, each in one transaction (admit, merge, owe, advance)."""
 
     def __init__(self, settings: Settings, plan: Plan, group_id: str, retry: Retry) -> None:
         self._postgres = PostgresSink(settings, plan, group_id)
@@ -56,9 +56,9 @@ class Write:
         metrics.events.labels("dead_lettered").inc(sum(one.dead_lettered for one in fates))
         return written
 
-    def maintain(self, applied: Mapping[int, int]) -> None:
-        """See to the tables between two epochs; `applied` is up to where Redis has each partition."""
-        self._retry("postgres", self._postgres.maintain)
+    def refresh(self, applied: Mapping[int, int]) -> None:
+        """Look at the days, and forget debts, between two epochs; `applied` is up to where Redis has each partition."""
+        self._retry("postgres", self._postgres.read_days)
         self._retry("postgres", lambda: self._postgres.prune_outbox(applied))
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
+from typing import Protocol, TypeVar
 
 import structlog
 from confluent_kafka.admin import AclOperation
@@ -18,6 +19,16 @@ from pipeline.sinks.schema import check_rights, check_schema
 
 Ranges = Callable[[Iterable[int]], dict[int, tuple[int, int]]]
 """Asks Kafka for the first offset and the end of each partition's log."""
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Does work on a server of a name, and tells the probes what it came to."""
+
+    def __call__(self, server: str, work: Callable[[], T]) -> T:
+        """Return what the work returns, or raise what it raises."""
+
 
 log = structlog.get_logger()
 
@@ -66,17 +77,22 @@ class Standings:
     def take_up(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return where to read partitions from, once Redis stands there too. Raises HaltError, StoppedError."""
         wanted = sorted(partitions)
-        offsets = self._retry("kafka", lambda: self.watermarks(wanted))
+        offsets = self._watermarks(wanted, self._retry)
         if self._role.uses_redis:
             self._retry("redis", lambda: self._level(wanted))
         return offsets
 
     def watermarks(self, partitions: Iterable[int]) -> dict[int, int]:
         """Return PostgreSQL's watermarks. Raises UnavailableError; HaltError if the log has not what comes next."""
-        ranges = self._ranges(partitions)
-        starts = {partition: first for partition, (first, _) in ranges.items()}
-        marks = self._beside(lambda: self._registry.watermarks(starts, topic_id(self._settings, AclOperation.READ)))
-        for partition, (first, end) in ranges.items():
+        return self._watermarks(partitions, self._retry.once)
+
+    def _watermarks(self, partitions: Iterable[int], ask: Ask) -> dict[int, int]:
+        """Ask each server under its own name; the log's ends again, once the marks are known that they are held to."""
+        wanted = list(partitions)
+        starts = {partition: first for partition, (first, _) in ask("kafka", lambda: self._ranges(wanted)).items()}
+        topic = ask("kafka", lambda: self._beside(lambda: topic_id(self._settings, AclOperation.READ)))
+        marks = ask("postgres", lambda: self._beside(lambda: self._registry.watermarks(starts, topic)))
+        for partition, (first, end) in ask("kafka", lambda: self._ranges(wanted)).items():
             offset = marks[partition].next_offset
             if not first <= offset <= end:
                 gone = f"offsets {offset} to {first} are gone" if offset < first else f"the log ends at {end}"

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final, TypeVar
@@ -12,12 +12,15 @@ import structlog
 
 from pipeline import metrics
 from pipeline.engine.health import ConsumerHealth
+from pipeline.engine.worker import Worker
 from pipeline.errors import StoppedError, UnavailableError
 
 MIN_BACKOFF_SECONDS: Final = 0.05
 MAX_BACKOFF_SECONDS: Final = 5.0
 BESIDE_SECONDS: Final = 0.5
 """How long the loop waits for work beside it before it turns."""
+STOPPING_SECONDS: Final = 5.0
+"""How long one that is asked to stop waits for work that may hang."""
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -99,20 +102,26 @@ class LoopRetry(Retry):
 
     def __init__(self, stop: threading.Event, health: ConsumerHealth) -> None:
         super().__init__(stop, health, before_each=health.turn)
+        self._stop = stop
         self._turn = health.turn
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="beside")
+        self._worker = Worker("beside")
 
     def beside(self, work: Callable[[], T]) -> T:
-        """Return what the work returns, or raise what it raises.
+        """Return what the work returns, or raise what it raises. Raises StoppedError where it hangs at the end.
 
         Nothing that calls the source: while it polls, it waits for any other thread's call, and that one for the poll.
         """
-        doing = self._thread.submit(work)
+        doing = self._worker.submit(work)
+        patience: Deadline | None = None
         while not wait([doing], BESIDE_SECONDS).done:
             self._turn()
+            if self._stop.is_set():
+                patience = patience or Deadline(STOPPING_SECONDS)
+                if patience.passed:
+                    raise StoppedError("stopped while a server hangs")
         self._turn()
         return doing.result()
 
-    def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown()
+    def close(self) -> bool:
+        """End the thread; whether it has ended: what it works with is its own until then."""
+        return self._worker.close(STOPPING_SECONDS)

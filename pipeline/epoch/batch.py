@@ -34,11 +34,12 @@ class Records:
     """Kafka records (columns of RECORD_COLUMNS), in order within their partition.
 
     `ends` are the ends of partitions that were reached. No record need lie right before one: what does may be a
-    transaction's marker, or was compacted away.
+    transaction's marker, or was compacted away. `header_bytes` they held while they were polled, and hold no more.
     """
 
     frame: pl.DataFrame = field(default_factory=RECORD_COLUMNS.to_frame)
     ends: dict[int, int] = field(default_factory=dict)
+    header_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -89,7 +90,7 @@ class Batcher:
         self._count += len(records)
         self._bytes += size
         if records:
-            self._mean_bytes = max(1.0, size / len(records))
+            self._mean_bytes = max(1.0, (size + records.header_bytes) / len(records))
 
     def due(self, now: float) -> Trigger | None:
         """Say why the epoch is due, or None while it may grow."""
@@ -107,7 +108,7 @@ class Batcher:
         return self._armed_at is not None
 
     def room(self, max_bytes: int | None = None) -> int:
-        """Return how many more records the epoch takes, of the size of the last ones; none once it is full.
+        """Return how many more records the epoch takes, of the size of the last ones, headers and all; none once full.
 
         With `max_bytes`, how many of them make so many bytes at most.
         """
@@ -126,10 +127,11 @@ class Batcher:
     def drop(self, partitions: frozenset[int]) -> None:
         """Forget the records of partitions that another consumer reads now."""
         kept = joined(self._parts).without(partitions)
-        armed_at = self._armed_at
+        armed_at, mean_bytes = self._armed_at, self._mean_bytes
         self.clear()
         if armed_at is not None:
             self.add(kept, armed_at)
+        self._mean_bytes = mean_bytes
 
     def take(self) -> Records:
         """Give the epoch's records away."""

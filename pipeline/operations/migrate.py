@@ -3,6 +3,7 @@
 On a server with Citus it also spreads the tables over its workers, when asked to.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -117,11 +118,16 @@ def _distribute(connection: psycopg.Connection) -> list[str]:
 
 
 def _make_partitions(connection: psycopg.Connection, ahead: int) -> int:
+    """Make them, a few in each transaction, for its locks are kept to its end; returns how many.
+
+    Where somebody is in the way they are left to the consumers: a rollout does not wait for that.
+    """
     made = 0
     for ledger in LEDGERS:
         statement = sql.SQL("SELECT make_day_partitions({}, %s)").format(sql.Literal(ledger))
-        row = connection.execute(statement, (ahead,)).fetchone()
-        made += row[0] if row is not None else 0
+        with suppress(psycopg.errors.LockNotAvailable):
+            while (row := connection.execute(statement, (ahead,)).fetchone()) is not None and row[0]:
+                made += row[0]
     return made
 
 

@@ -7,12 +7,11 @@ on the guess that every event is new (`epoch.prepare`); where admission finds ot
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Final, LiteralString
 
 import polars as pl
 import psycopg
-import structlog
 from psycopg import sql
 
 from pipeline import metrics
@@ -22,10 +21,12 @@ from pipeline.epoch.epoch import Effects, Epoch, Plan, effects_of, rehearsed
 from pipeline.epoch.frame import CopyData, encode_copy
 from pipeline.epoch.narrowing import Fault, Unforeseen, attempt
 from pipeline.epoch.outbox import Call, calls_for
+from pipeline.epoch.parts import parted
 from pipeline.epoch.rejected import Rejected
 from pipeline.errors import RewindError, UnavailableError
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import Held, copy_in, unblocking
+from pipeline.sinks.days import Days, read_days
 from pipeline.sinks.dialect import PLAIN, dialect_of
 from pipeline.sinks.faults import FaultReport
 from pipeline.sinks.letters import bury
@@ -36,12 +37,11 @@ CACHE_LOCK: Final = 0x67616D65
 SETTLING_LOCK: Final = 0x736574746C
 """Advisory lock: shared by transactions that add to days long past, exclusive while days are settled."""
 
-CLOCKS_APART: Final = timedelta(hours=1)
-"""How far PostgreSQL's clock may be from the consumer's for work that goes by it."""
+MOST_PARTITIONS: Final = 100
+"""How many day partitions one transaction touches. It keeps a lock on each, and on each of their indexes, to its end,
+and the server has room for 64 a session (max_locks_per_transaction), all sessions' together."""
 
 _A_DAY: Final = timedelta(days=1)
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class PostgresSink:
         self._admission = Admission(role, plan.bad_ratio)
         self._held = Held(settings, role.service, self._stage)
         self._dialect = PLAIN
-        self._apart = ""
+        self._days: Days | None = None
 
     def close(self) -> None:
         """Close the connection; a transaction that was under way is rolled back by the server."""
@@ -89,48 +89,13 @@ class PostgresSink:
 
     # -- between epochs ------------------------------------------------------------------------------------------------
 
-    def maintain(self) -> None:
-        """Make the day partitions that are due, drop those that retention lets go, and read which days are covered.
-
-        Also settles the days of the boards that have passed, once a day. All but the reading goes by PostgreSQL's
-        clock, and is left undone while that and this process's differ: a clock that leapt would let days go that are
-        wanted, or make partitions of years. Raises UnavailableError where today's is then missing.
-        """
-        ledger = sql.Literal(self._role.ledger)
+    def read_days(self) -> Days:
+        """Read which days have partitions, and where they are missing, if PostgreSQL's clock is not ours."""
         with self._held.use() as connection:
-            apart = self._by_the_clock(connection, "make_day_partitions", ledger, self._settings.partition_days_ahead)
-            if keep := self._settings.events_keep_days:
-                apart = self._by_the_clock(connection, "drop_day_partitions", ledger, keep) or apart
-            if "leaderboard" in self._role.projections:
-                apart = self._by_the_clock(connection, "settle_boards", SETTLING_LOCK) or apart
-            row = connection.execute(
-                sql.SQL("SELECT min(lower_bound), max(upper_bound) FROM day_partitions WHERE parent = {}::regclass")
-                .format(ledger)
-            ).fetchone()  # fmt: skip
-        if apart and not self._apart:
-            log.error("days are neither made nor dropped nor settled", reason=apart)
-        self._apart = apart
-        end = row[1] if row is not None else None
-        if apart and (end is None or end < datetime.now(UTC) + _A_DAY):
-            raise UnavailableError(f"{apart}, and no partition holds today's events")
-        if row is not None and end is not None:
-            self._admission.cover(row[0].astimezone(UTC), end.astimezone(UTC))
-            metrics.partition_days.labels(self._role.ledger).set((end - datetime.now(UTC)) / _A_DAY)
-
-    def _by_the_clock(self, connection: psycopg.Connection, function: str, *arguments: sql.Literal | int) -> str:
-        """Call a function that goes by PostgreSQL's clock where that agrees with ours; return why it was not called.
-
-        In one transaction, whose time is that of all its statements: the clock that was compared is the one used.
-        """
-        with connection.transaction():
-            row = connection.execute("SELECT now()").fetchone()
-            ahead = row[0] - datetime.now(UTC) if row is not None else timedelta()
-            if abs(ahead) > CLOCKS_APART:
-                which = "ahead of" if ahead > timedelta() else "behind"
-                return f"PostgreSQL's clock is {abs(ahead)} {which} the consumer's; they may differ by {CLOCKS_APART}"
-            given = sql.SQL(", ").join([sql.SQL("{}").format(one) for one in arguments])
-            connection.execute(sql.SQL("SELECT {}({})").format(sql.Identifier(function), given))
-        return ""
+            days = self._days = read_days(connection, self._role, self._settings.events_keep_days)
+        self._admission.cover(days)
+        metrics.partition_days.labels(self._role.ledger).set(days.left / _A_DAY)
+        return days
 
     def prune_outbox(self, applied: Mapping[int, int]) -> None:
         """Forget debts that Redis has paid (`applied`: its watermark per partition) and that are old enough.
@@ -163,6 +128,29 @@ class PostgresSink:
         return self._write(mended)  # raises it where no event is to blame
 
     def _write(self, epoch: Epoch) -> Written:
+        """Write an epoch, in more than one transaction where its events lie in too many partitions for one."""
+        days = self._place()
+        if days.few(epoch.events, MOST_PARTITIONS):
+            return self._write_at_once(epoch)
+        self._plan.bad_ratio.check(epoch.rejected, len(epoch.events) + len(epoch.rejected))
+        parts = [self._write_at_once(part) for part in parted(epoch, days.numbers(epoch.events), MOST_PARTITIONS)]
+        return Written(
+            epoch.spans,
+            tuple(fates for part in parts for fates in part.fates),
+            [call for part in parts for call in part.calls],
+            all(part.complete for part in parts),
+        )
+
+    def _place(self) -> Days:
+        """Return the days that have partitions. Raises UnavailableError where today's events could meet none."""
+        days = self._days
+        if days is None or days.lacking:
+            days = self.read_days()
+        if lacking := days.lacking:
+            raise UnavailableError(f"PostgreSQL: {lacking}")
+        return days
+
+    def _write_at_once(self, epoch: Epoch) -> Written:
         with self._held.use() as connection, unblocking(connection), connection.transaction():
             live = epoch.without(self.fence(connection, epoch))
             if not live.spans:

@@ -7,16 +7,21 @@ from typing import Any, Self
 
 import pytest
 
+from pipeline.engine import upkeep
 from pipeline.epoch.epoch import plan_for
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import UnavailableError
-from pipeline.sinks import postgres, refill
+from pipeline.sinks import days as days_of_ledger
+from pipeline.sinks import refill
+from pipeline.sinks.housekeeping import Housekeeping
 from pipeline.sinks.level import Cache
 from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
-from tests.consuming import consume_all
+from tests.chaos.truth import assert_exact
+from tests.consuming import caught_up, consume_all, consuming
 from tests.events import encoded, now
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -39,6 +44,19 @@ def sink_at(place: Place, **changes: Any) -> Iterator[PostgresSink]:
         yield sink
 
 
+@contextmanager
+def housekeeping_at(place: Place, **changes: Any) -> Iterator[Housekeeping]:
+    with closing(Housekeeping(place.settings.model_copy(update=changes), ROLES["all"])) as housekeeping:
+        yield housekeeping
+
+
+def keep_house(housekeeping: Housekeeping) -> None:
+    """Do all that is due."""
+    for chore in housekeeping.chores:
+        while housekeeping.step(chore):
+            pass
+
+
 def days(place: Place) -> tuple[int, int]:
     """How many day partitions there are, and how many days of boards are settled since 2000."""
     with place.pg() as connection:
@@ -54,47 +72,80 @@ def days(place: Place) -> tuple[int, int]:
 def test_no_day_is_made_dropped_or_settled_while_clocks_differ(
     place: Place, monkeypatch: pytest.MonkeyPatch, shift: timedelta
 ) -> None:
-    with sink_at(place, events_keep_days=3) as sink, place.pg() as connection:
+    with housekeeping_at(place, events_keep_days=3) as housekeeping, place.pg() as connection:
         connection.execute("SELECT make_day_partitions('events', 3, 20)")
         connection.execute("UPDATE leaderboard_horizon SET settled_before = '2000-01-11', settled_at = '2000-01-11'")
         before = days(place)
+        assert housekeeping.chores == ("make", "drop", "settle")
         with monkeypatch.context() as patch:
-            patch.setattr(postgres, "datetime", shifted(shift))
-            if shift < timedelta(days=3):
-                sink.maintain()
-            else:
-                with pytest.raises(UnavailableError, match="clock is 400 days"):
-                    sink.maintain()
+            patch.setattr(days_of_ledger, "datetime", shifted(shift))
+            for chore in housekeeping.chores:
+                with pytest.raises(UnavailableError, match="PostgreSQL's clock is"):
+                    housekeeping.step(chore)
         assert days(place) == before, "20 days back and 3 ahead, 10 settled"
-        sink.maintain()
+        keep_house(housekeeping)
         assert days(place)[0] < before[0], "with clocks that agree, what is older than three days goes"
         assert days(place)[1] > before[1], "and boards are settled"
 
 
-def test_without_a_partition_for_today_events_wait_for_the_clocks(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("shift", [timedelta(days=-400), timedelta(hours=2)])
+def test_no_day_is_taken_for_dropped_while_clocks_differ(
+    place: Place, monkeypatch: pytest.MonkeyPatch, shift: timedelta
 ) -> None:
+    """A day that retention seems to be about to drop still takes events."""
+    with sink_at(place, events_keep_days=3) as sink:
+        assert sink.read_days().start.year > 2000, "what is about to be dropped takes no more"
+        monkeypatch.setattr(days_of_ledger, "datetime", shifted(shift))
+        found = sink.read_days()
+        assert found.start.year == 2000
+        assert "they may differ by" in found.apart
+
+
+def test_without_a_partition_for_today_events_wait(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """They would all be dead letters else: of a day that no partition holds."""
-    with sink_at(place) as sink, place.pg() as connection:
+    with sink_at(place) as sink, housekeeping_at(place) as housekeeping, place.pg() as connection:
         ahead = connection.execute(
             "SELECT partition::text FROM day_partitions WHERE parent = 'events'::regclass AND upper_bound > now()"
         ).fetchall()
         for (name,) in ahead:
             connection.execute(f"DROP TABLE {name}".encode())
         with monkeypatch.context() as patch:
-            patch.setattr(postgres, "datetime", shifted(timedelta(hours=-3)))
-            with pytest.raises(UnavailableError, match="ahead of the consumer's"):
-                sink.maintain()
+            patch.setattr(days_of_ledger, "datetime", shifted(timedelta(hours=-3)))
+            assert "ahead of the consumer's" in sink.read_days().lacking
+        assert "no partition holds today's events" in sink.read_days().lacking
         before = days(place)[0]
-        sink.maintain()
+        keep_house(housekeeping)
         assert days(place)[0] >= before + 7
+        assert not sink.read_days().lacking
+
+
+def test_events_of_today_wait_for_their_partition_and_are_no_dead_letters(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody is in the way of making it, and there is none ahead any more."""
+    monkeypatch.setattr(upkeep, "EVERY_SECONDS", 0.2)
+    with place.pg() as connection, place.pg() as other:
+        connection.execute("TRUNCATE events")
+        for (name,) in connection.execute(
+            "SELECT partition::text FROM day_partitions WHERE parent = 'events'::regclass AND upper_bound > now()"
+        ).fetchall():
+            connection.execute(f"DROP TABLE {name}".encode())
+        place.produce([encoded() for _ in range(10)])
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE events IN SHARE UPDATE EXCLUSIVE MODE")  # as ANALYZE does
+        with consuming(place) as consumer:
+            eventually(lambda: "no partition holds today's events" in str(consumer.health.ready()[1]), timeout=30)
+            assert consumer.health.live()[0]
+            other.execute("ROLLBACK")
+            caught_up(place)
+    assert_exact(place)
 
 
 def test_a_debt_is_kept_by_the_clock_that_dated_it(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.produce([encoded() for _ in range(10)], partition=0)
     consume_all(place)
     with sink_at(place) as sink, place.pg() as connection:
-        monkeypatch.setattr(postgres, "datetime", shifted(timedelta(days=2)))
+        monkeypatch.setattr(days_of_ledger, "datetime", shifted(timedelta(days=2)))
         sink.prune_outbox({0: 10})
         assert connection.execute("SELECT count(*) > 0 FROM pipeline_outbox").fetchone() == (True,)
         connection.execute("UPDATE pipeline_outbox SET created_at = now() + interval '2 days'")

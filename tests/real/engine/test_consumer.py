@@ -159,8 +159,9 @@ def test_retention_drops_days_and_what_comes_for_them_is_dead_lettered(place: Pl
     place.produce([old, encoded(player_id="new")])
     consume_all(place)
     place.produce([old, encoded(player_id="new")])
-    consume_all(place, events_keep_days=1)
-    assert rows(place, "SELECT player_id, count(*) FROM events GROUP BY 1") == [("new", 2)]
+    with consuming(place, events_keep_days=1):
+        caught_up(place)
+        eventually(lambda: rows(place, "SELECT player_id, count(*) FROM events GROUP BY 1") == [("new", 2)])
     assert rows(place, "SELECT player_id, total_events FROM player_statistics ORDER BY 1") == [("new", 2), ("old", 1)]
     assert fates(place) == (3, 0, 1)
 
@@ -232,3 +233,15 @@ def test_an_idle_consumer_forgets_what_redis_was_paid(place: Place, monkeypatch:
         caught_up(place)
         eventually(lambda: rows(place, "SELECT count(*) FROM pipeline_outbox") == [(0,)])
     assert rows(place, "SELECT count(*) FROM events") == [(10,)]
+
+
+def test_what_redis_was_paid_by_another_is_forgotten_though_no_epoch_comes(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The consumer that wrote the last epochs died before their debts were old enough."""
+    monkeypatch.setattr(engine, "AUDIT_SECONDS", 0.3)
+    place.produce([encoded() for _ in range(10)])
+    consume_all(place)
+    assert rows(place, "SELECT count(*) > 0 FROM pipeline_outbox") == [(True,)]
+    with consuming(place, outbox_keep_seconds=0):
+        eventually(lambda: rows(place, "SELECT count(*) FROM pipeline_outbox") == [(0,)], timeout=60)

@@ -7,11 +7,13 @@ import socket
 import pytest
 from confluent_kafka.admin import AclOperation
 
+from pipeline.engine import consumer as engine
 from pipeline.engine import health
 from pipeline.engine.consumer import EventConsumer
 from pipeline.engine.health import ConsumerHealth, serve_health
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import ConfigurationError
+from pipeline.sinks import session
 from tests.chaos.truth import assert_exact
 from tests.consuming import caught_up, consuming, settings_of
 from tests.edges import free_port
@@ -86,6 +88,33 @@ def test_a_server_that_hangs_from_the_first_does_not_stop_the_loop(
             other.execute("ROLLBACK")
             caught_up(place)
     assert_exact(place)
+
+
+def test_each_server_is_told_of_under_its_own_name(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At an assignment and in an audit Kafka and PostgreSQL are asked in turn."""
+    monkeypatch.setattr(session, "STANDSTILL_SECONDS", 1)
+    monkeypatch.setattr(engine, "AUDIT_SECONDS", 0.3)
+    monkeypatch.setattr(engine, "AUDIT_AGAIN_SECONDS", 0.3)
+    place.produce([encoded()])
+
+    def away(consumer: EventConsumer) -> object:
+        return consumer.health.ready()[1]["away"]
+
+    with place.pg() as other:
+        other.execute("BEGIN")
+        other.execute("LOCK TABLE pipeline_watermarks IN ACCESS EXCLUSIVE MODE")
+        with consuming(place) as consumer:
+            eventually(lambda: away(consumer), timeout=60)
+            assert away(consumer) == ["postgres"]
+            other.execute("ROLLBACK")
+            caught_up(place)
+            eventually(lambda: consumer.health.ready()[0])
+            other.execute("BEGIN")
+            other.execute("LOCK TABLE pipeline_watermarks IN ACCESS EXCLUSIVE MODE")
+            eventually(lambda: away(consumer), timeout=60)
+            assert away(consumer) == ["postgres"]
+            other.execute("ROLLBACK")
+            eventually(lambda: consumer.health.ready()[0])
 
 
 @pytest.mark.parametrize("operation", [AclOperation.READ, AclOperation.ALL], ids=["read", "all"])

@@ -14,6 +14,7 @@ from pipeline.epoch.decode import Decoder
 from pipeline.kafka.source import Source
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.faults import FaultReport
+from pipeline.sinks.housekeeping import Housekeeping
 from pipeline.sinks.level import Cache
 from pipeline.sinks.postgres import PostgresSink
 from pipeline.sinks.redis import RedisSink
@@ -25,7 +26,19 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
-OWNED = (Source, Intake, LagMeter, Registry, Decoder, PostgresSink, Admission, RedisSink, Cache, FaultReport)
+OWNED = (
+    Source,
+    Intake,
+    LagMeter,
+    Registry,
+    Decoder,
+    PostgresSink,
+    Admission,
+    RedisSink,
+    Cache,
+    FaultReport,
+    Housekeeping,
+)
 
 
 class Calls:

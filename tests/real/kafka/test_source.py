@@ -46,6 +46,25 @@ def test_a_partition_whose_reading_ended_can_be_read_from_elsewhere(make_place: 
         assert read[2:] == [b"4"]
 
 
+def test_what_a_poll_held_in_headers_is_told(make_place: MakePlace) -> None:
+    """Nobody reads them, and their size decides how many records may be polled at once."""
+    place = make_place(partitions=1)
+    place.produce([b"x"] * 3, headers={"trace": b"h" * 995, "": b""})
+    place.produce([b"x"] * 2)
+    with contextlib.closing(
+        Source(place.settings, place.group, "test", Assignment(lambda found: dict.fromkeys(found, 0), lambda _: None))
+    ) as source:
+        source.subscribe()
+        found = list[int]()
+
+        def all_read() -> bool:
+            found.extend(polled.header_bytes for _ in range(5) if (polled := source.poll(1, 0.1)))
+            return len(found) == 5
+
+        eventually(all_read, timeout=60)
+    assert found == [1_000, 1_000, 1_000, 0, 0]
+
+
 @pytest.mark.parametrize(("topic", "group"), [("topic.of.others", None), (None, "group-of-others")])
 def test_a_refusal_that_concerns_no_partition_stops_the_consumer(
     place: Place, topic: str | None, group: str | None

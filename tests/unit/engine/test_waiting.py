@@ -20,6 +20,7 @@ from pipeline.errors import (
     StoppedError,
     UnavailableError,
 )
+from tests.waiting import eventually
 
 
 class Server:
@@ -136,3 +137,21 @@ def test_the_loop_turns_while_a_server_hangs(error: UnavailableError | None, mon
             with pytest.raises(UnavailableError):
                 retry.beside(hang)
     assert len(turns) >= 3
+
+
+def test_one_that_is_asked_to_stop_does_not_wait_for_what_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A statement may hang with its server for good; the process ends all the same, and leaves it the connection."""
+    monkeypatch.setattr(waiting, "BESIDE_SECONDS", 0.001)
+    monkeypatch.setattr(waiting, "STOPPING_SECONDS", 0.01)
+    stop, thaw = threading.Event(), threading.Event()
+    retry = LoopRetry(stop, ConsumerHealth())
+
+    def hang() -> None:
+        stop.set()
+        assert thaw.wait(60)
+
+    with pytest.raises(StoppedError, match="hangs"):
+        retry.beside(hang)
+    assert not retry.close(), "what it works with must not be closed under it"
+    thaw.set()
+    eventually(retry.close)

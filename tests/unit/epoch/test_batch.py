@@ -1,5 +1,7 @@
 """When an epoch is due, and what positions it covers."""
 
+from dataclasses import replace
+
 import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
@@ -130,3 +132,13 @@ def test_the_room_counts_bytes_by_the_size_of_the_last_records() -> None:
     assert (batcher.room(), batcher.room(max_bytes=2_500)) == (80, 25)
     batcher.take()
     assert batcher.room() == 100, "the size is remembered from one epoch to the next"
+
+
+def test_headers_make_polls_smaller_and_not_epochs() -> None:
+    """A record may have a megabyte of them, which its message holds while it is polled and the epoch does not."""
+    batcher = Batcher(BatchPolicy(max_events=1_000, max_bytes=10_000, max_wait_seconds=1.0))
+    batcher.add(replace(some(10, size=10), header_bytes=10_000), now=0.0)
+    assert batcher.room(max_bytes=5_000) == 5
+    assert batcher.due(0.0) is None
+    batcher.drop(frozenset({1}))
+    assert batcher.room(max_bytes=5_000) == 5
