@@ -138,5 +138,5 @@ FROM events WHERE event_type = 'player_score' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 _AGE: Final[LiteralString] = "UPDATE leaderboard_horizon SET settled_at = settled_at - interval '1 day'"
 
 _SETTLE: Final[LiteralString] = """
-SELECT settle_boards(0)  -- nobody else is about
+DO $$ BEGIN WHILE settle_boards(0) > 0 LOOP NULL; END LOOP; END $$  -- nobody else is about
 """
