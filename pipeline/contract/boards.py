@@ -179,10 +179,14 @@ def count_field(event_type: str) -> str:
     return _COUNT + event_type
 
 
+def count_fields(counts: Mapping[str, int]) -> dict[str, str]:
+    """Write the counts of some types of a player's events as fields of the hash; without a total it is not whole."""
+    return {count_field(event_type): str(count) for event_type, count in counts.items()}
+
+
 def stats_fields(total: int, counts: Mapping[str, int], last: datetime) -> dict[str, str]:
     """Write a player's statistics as the hash: events in all and by type, and the last one's time (UTC)."""
-    fields = {count_field(event_type): str(count) for event_type, count in counts.items()}
-    return fields | {TOTAL_EVENTS: str(total), LAST_EVENT: format_timestamp(last)}
+    return count_fields(counts) | {TOTAL_EVENTS: str(total), LAST_EVENT: format_timestamp(last)}
 
 
 def counts_in(fields: Mapping[str, str]) -> dict[str, int]:

@@ -1,9 +1,10 @@
 """Filling Redis from PostgreSQL: every key of a role's projections, or one.
 
 Absolute values, read from one snapshot, under names that were cleared first. Callers hold off the consumers, and not
-the readers: what these find must be whole. A player's statistics are one command. A board is many, so it is filled
-under another name, which nobody reads, and renamed once its last row is there; until then readers find none, and the
-edge answers from PostgreSQL. What a refill that died left under such names goes with the next one, which must come.
+the readers: what these find must be whole. A player's statistics have their total last, without which they are none to
+a reader. A board is filled under another name, which nobody reads, and renamed once its last row is there. Until then
+readers find none, and the edge answers from PostgreSQL. What a refill that died left under such names goes with the
+next one, which must come.
 
 What readers see is written in transactions that the caller guards: a process that froze in the middle, and wakes when
 another has refilled everything, must not put its own older rows there.
@@ -26,6 +27,7 @@ from pipeline.contract.boards import (
     STATS_KEYS,
     Period,
     board_key,
+    count_fields,
     filling_key,
     read_board_key,
     stats_fields,
@@ -54,7 +56,10 @@ class Target:
 
 _PAGE: Final = 2_000
 
-_STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
+# Row by row: one value of all types of a player would pass what a jsonb can hold, by whoever sends millions of them.
+_STATS: Final = (
+    "SELECT player_id, event_type, events, last_event FROM player_event_counts WHERE {} ORDER BY player_id, event_type"
+)
 _SCORES: Final = "SELECT game_id, {first_day}, player_id, {score} FROM {table} WHERE {which}{grouped}"
 # By the clock that is behind: boards that are over and filled all the same expire at once; one that is missing would be
 # made anew by the next event, with nothing but that in it.
@@ -100,7 +105,7 @@ def refill(connection: psycopg.Connection, target: Target, plan: Plan) -> int:
     written = 0
     if "stats" in plan.role.projections:
         _clear(target.client, STATS_KEYS)
-        written += _fill_stats(read_pages(connection, sql.SQL(_STATS), {}), target)
+        written += _fill_stats(read_pages(connection, sql.SQL(_STATS).format(sql.SQL("true")), {}), target)
     if "leaderboard" in plan.role.projections:
         _clear(target.client, BOARD_KEYS)
         _clear(target.client, FILLING_KEYS)
@@ -124,7 +129,7 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
         client.unlink(key)
     target = Target(client, guard, boards)
     if (player := stats_player(key)) is not None:
-        query = sql.SQL(f"{_STATS} WHERE player_id = %(player)s")
+        query = sql.SQL(_STATS).format(sql.SQL("player_id = %(player)s"))
         _fill_stats(read_pages(connection, query, {"player": player}), target)
         return
     game, period, start = read_board_key(key)
@@ -135,14 +140,30 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
 
 
 def _fill_stats(pages: Iterator[list[tuple[Any, ...]]], target: Target) -> int:
-    written = 0
+    """Fill hashes from counts in the order of players.
+
+    The total comes with a player's last types, which may be on a later page than the first; without it, readers take a
+    hash for none, and the edge answers from PostgreSQL.
+    """
+    written, player, types, total, last = 0, None, dict[str, int](), 0, datetime.min.replace(tzinfo=UTC)
     for page in pages:
         with target.guard() as pipe:
-            for player_id, total, breakdown, last in page:
-                fields: dict[Any, Any] = stats_fields(total, breakdown, last)
-                pipe.hset(stats_key(player_id), mapping=fields)
+            for player_id, event_type, events, moment in page:
+                if player_id != player:
+                    if player is not None:
+                        pipe.hset(stats_key(player), mapping=dict[Any, Any](stats_fields(total, types, last)))
+                    player, types, total, last = player_id, {}, 0, moment
+                types[event_type] = events
+                total, last = total + events, max(last, moment)
+            if player is not None:
+                pipe.hset(stats_key(player), mapping=dict[Any, Any](count_fields(types)))
+                types = {}
             pipe.execute()
         written += len(page)
+    if player is not None:
+        with target.guard() as pipe:
+            pipe.hset(stats_key(player), mapping=dict[Any, Any](stats_fields(total, types, last)))
+            pipe.execute()
     return written
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 import psycopg
 import pytest
 
+from pipeline.contract.boards import stats_fields
 from pipeline.epoch.epoch import plan_for
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import UnavailableError
@@ -119,6 +120,47 @@ def test_a_refill_that_dies_leaves_no_board_to_read(
     rebuild(place)
     assert edge.get(LOWEST).headers["X-Source"] == "redis"
     assert not leftovers(place)
+
+
+def test_a_player_of_more_types_than_a_page_is_whole_once_it_has_a_total(
+    place: Place, edge: EdgeUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write can give a player millions of types: no row of all of them is made, and no reader sees some."""
+    types = 5_000
+    with place.pg() as connection:
+        connection.execute(
+            "INSERT INTO player_event_counts SELECT p, 't' || n, n, now() + n * interval '1 second'"
+            " FROM unnest(ARRAY['a', 'm', 'z']) AS p, generate_series(1, %s) AS n WHERE p = 'm' OR n < 3",
+            (types,),
+        )
+        connection.execute(
+            "INSERT INTO pipeline_watermarks VALUES (%s, %s, 0, 'id', 0, 7, 7, 0, 0, now())", (place.group, place.topic)
+        )
+    whole, total, sources = refill.read_pages, types * (types + 1) // 2, list[str]()
+
+    def read() -> None:
+        found = edge.get("/api/v1/players/m/stats")
+        assert found.json()["total_events"] == total
+        sources.append(found.headers["X-Source"])
+
+    def watched(*arguments: Any) -> Iterator[list[tuple[Any, ...]]]:
+        for page in whole(*arguments):
+            yield page
+            if page[0][0] in "am":
+                read()
+
+    monkeypatch.setattr(refill, "read_pages", watched)
+    rebuild(place)
+    assert sources == ["postgresql", "postgresql", "redis"], "the last page has its last types"
+    read()
+    assert sources[-1] == "redis"
+    with place.redis() as client, place.pg() as connection:
+        for player, of in (("a", 2), ("m", types), ("z", 2)):
+            row = connection.execute("SELECT max(last_event) FROM player_event_counts WHERE player_id = %s", (player,))
+            last = row.fetchone()
+            assert last is not None
+            kept = {name.decode(): value.decode() for name, value in client.hgetall(f"player_stats:{player}").items()}
+            assert kept == stats_fields(of * (of + 1) // 2, {f"t{n}": n for n in range(1, of + 1)}, last[0])
 
 
 def test_a_refill_that_another_overtook_shows_nothing(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
