@@ -1,11 +1,47 @@
 """Structured logs on standard error: for people on a terminal, JSON lines elsewhere."""
 
 import logging
+import re
 import sys
+from time import monotonic
+from typing import Final
 
 import orjson
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+AGAIN_SECONDS: Final = 30.0
+_REMEMBERED: Final = 1_000
+_NUMBERS: Final = re.compile(r"\d+ ?ms|, \d+ identical[^)]*")
+
+
+class Seldom:
+    """Whether to say a text: not again within AGAIN_SECONDS, whichever counts and times are in it.
+
+    A client of Kafka tries every broker that is away twenty times a second, and has a line for each try.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[str, float] = {}
+
+    def __call__(self, text: str) -> bool:
+        """Tell whether it is news, and take it for said."""
+        text, now = _NUMBERS.sub("", text), monotonic()
+        if now < self._said.get(text, now):
+            return False
+        if len(self._said) >= _REMEMBERED:
+            self._said.clear()
+        self._said[text] = now + AGAIN_SECONDS
+        return True
+
+
+def librdkafka() -> logging.Logger:
+    """Return the logger of Kafka's clients, which says each thing seldom."""
+    found = logging.getLogger("librdkafka")
+    if not found.filters:
+        seldom = Seldom()
+        found.addFilter(lambda record: seldom(record.getMessage()))
+    return found
 
 
 def configure(level: str) -> None:

@@ -13,7 +13,6 @@ a core, taken from the broker). Hence linger.ms is long, and flush() says when a
 
 import asyncio
 import contextlib
-import logging
 import time
 from collections.abc import Callable, Sized
 from typing import Any, Final
@@ -27,6 +26,7 @@ from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import DENIED, Account, client_config, topic_id, translate, turns_away, why_refused
 from pipeline.kafka.sizes import TOO_LARGE, SizeLimit
+from pipeline.logs import Seldom, librdkafka
 from pipeline.tasks import cancel, watched
 
 DELIVERY_TIMEOUT_MS: Final = 3_000
@@ -79,6 +79,7 @@ class Ingest:
         self._met: PipelineError | None = None
         self._max_in_flight_bytes = max_in_flight_bytes
         self._account = Account(settings)
+        self._seldom = Seldom()
         self.sizes = SizeLimit(settings)
         self._batch_bytes = self.sizes.batch
         self._producer = self._made()
@@ -219,7 +220,7 @@ class Ingest:
         """Make a client that makes batches of the size that is known now."""
         config = producer_config(self._settings, self._max_in_flight_bytes)
         config |= {"error_cb": self._on_error, "batch.size": self.sizes.batch}
-        made = Producer(config, logger=logging.getLogger("librdkafka"))
+        made = Producer(config, logger=librdkafka())
         self._batch_bytes = self.sizes.batch
         return made
 
@@ -299,7 +300,8 @@ class Ingest:
     def _on_error(self, error: KafkaError) -> None:
         if turns_away(error) and not self._account.renew(self._producer):
             self._turned_away = error
-        _log.warning("Kafka client", error=error.str())
+        if self._seldom(error.str()):
+            _log.warning("Kafka client", error=error.str())
 
 
 def fault_of(topic: TopicMetadata, settings: Settings) -> PipelineError | None:

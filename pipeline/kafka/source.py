@@ -19,6 +19,7 @@ from pipeline.contract.offsets import Spans
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
 from pipeline.errors import ConfigurationError, HaltError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, Account, client_config, translate, turns_away
+from pipeline.logs import Seldom, librdkafka
 
 _PREFETCH_KILOBYTES: Final = 4 * 1024
 _RENEW_SECONDS: Final = 2.0
@@ -47,6 +48,7 @@ class Source:
         self._failed: PipelineError | None = None
         self._joined = False
         self._account = Account(settings)
+        self._seldom = Seldom()
         self._renew_at = monotonic() + _RENEW_SECONDS
         self.refusal = ""
         """Why Kafka denies the account the topic or the group; empty once it gives records again."""
@@ -72,7 +74,7 @@ class Source:
                 "on_commit": _committed,
                 "error_cb": self._on_error,
             },
-            logger=None,
+            logger=librdkafka(),
         )
 
     def subscribe(self) -> None:
@@ -107,7 +109,8 @@ class Source:
 
     def _on_error(self, error: KafkaError) -> None:
         """Learn why the client has no connection: it goes on trying. A password that has changed is tried at once."""
-        log.warning("kafka client", error=error.str())
+        if self._seldom(error.str()):
+            log.warning("kafka client", error=error.str())
         if turns_away(error) and not self._account.renew(self._consumer):
             self.refusal = str(translate(error, self._settings))
 

@@ -11,6 +11,7 @@ from pipeline.epoch.batch import Records
 from pipeline.errors import RefusedError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, topic_id, translate
 from pipeline.kafka.source import frame_of
+from pipeline.logs import librdkafka
 
 _PATIENCE_SECONDS: Final = 30.0
 _PAGE: Final = 5_000
@@ -40,7 +41,7 @@ class Topic:
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
             },
-            logger=None,
+            logger=librdkafka(),
         )
 
     def close(self) -> None:

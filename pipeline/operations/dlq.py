@@ -27,6 +27,7 @@ from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, translate
 from pipeline.kafka.sizes import STORED_NOT, SizeLimit
+from pipeline.logs import librdkafka
 from pipeline.sinks.connection import connect, translated
 
 _COLUMNS: Final = sql.SQL(
@@ -233,7 +234,7 @@ class DeadLetters:
                 "message.timeout.ms": int(_FLUSH_SECONDS * 1000),
                 "batch.size": sizes.batch,
             },
-            logger=None,
+            logger=librdkafka(),
         )
 
     def _mark(self, places: list[tuple[str, int, int]]) -> None:
