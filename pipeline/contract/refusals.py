@@ -3,9 +3,9 @@
 import hashlib
 from typing import Final
 
-REFUSALS_INDEX: Final = "refusals"
+REFUSALS_INDEX: Final = "refusals:holders"
 """A sorted set of the holders (an API key's name and games) that were refused something, by when they last were."""
-REFUSALS_LISTS: Final = f"{REFUSALS_INDEX}:"
+REFUSALS_LISTS: Final = "refusals:of:"
 KEPT_SECONDS: Final = 3 * 86_400
 KEPT_OF_A_HOLDER: Final = 200
 KEPT_HOLDERS: Final = 200

