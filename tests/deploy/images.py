@@ -27,6 +27,7 @@ from tests.deploy.tools import ROOT, cache, output, program
 SUITE: Final = "bookworm"
 BASE: Final = "localhost/python"
 IMAGE: Final = "localhost/gamemetrics"
+NOTHING: Final[Mapping[str, str]] = {}
 _INCLUDED: Final = "python3,python3-venv,python3-pip,ca-certificates"
 _SLOWEST_S: Final = 1_800
 _APART: Final = ("unshare", "--mount", "--propagation", "private")
@@ -160,7 +161,9 @@ class Image:
     def entrypoint(self) -> list[str]:
         return list(self.config["Entrypoint"])
 
-    def command(self, *words: str, user: str = "", read_only: bool = True, **environment: str) -> list[str]:
+    def command(
+        self, *words: str, settings: Mapping[str, str] = NOTHING, user: str = "", read_only: bool = True
+    ) -> list[str]:
         """Write what runs a program in the container, as the image's own user if none is named.
 
         buildah has no word for a read-only root. So the root is bound onto itself, without the right to write, in a
@@ -170,7 +173,7 @@ class Image:
         run = self.place.buildah(
             "run", "--isolation=chroot", "--network=host", "--cap-drop=all", "--mount=type=tmpfs,destination=/tmp",
             *(mount.option for mount in self.mounts), *([f"--user={user}"] if user else []),
-            *(f"--env={name}={value}" for name, value in environment.items()), self.container, "--", *words,
+            *(f"--env={name}={value}" for name, value in settings.items()), self.container, "--", *words,
         )  # fmt: skip
         here = ["env", f"TMPDIR={self.place.directory}", *run]
         bound = (
@@ -179,9 +182,11 @@ class Image:
         )
         return [*_APART, "sh", "-c", bound, str(self.root), *here] if read_only else [*_APART, *here]
 
-    def ran(self, *words: str, user: str = "", read_only: bool = True, **environment: str) -> tuple[int, str]:
+    def ran(
+        self, *words: str, settings: Mapping[str, str] = NOTHING, user: str = "", read_only: bool = True
+    ) -> tuple[int, str]:
         """Run a program to its end; return its exit code and what it said."""
-        command = self.command(*words, user=user, read_only=read_only, **environment)
+        command = self.command(*words, settings=settings, user=user, read_only=read_only)
         finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SLOWEST_S)
         return finished.returncode, finished.stdout + finished.stderr
 
@@ -204,11 +209,11 @@ def container(place: Store, mounts: Sequence[Mount]) -> Iterator[Image]:
 class Running:
     """One program in a container, until it is stopped."""
 
-    def __init__(self, image: Image, log: Path, *words: str, **environment: str) -> None:
+    def __init__(self, image: Image, log: Path, *words: str, settings: Mapping[str, str]) -> None:
         self._log = log
         self._account = int(image.config["User"].partition(":")[0])
         with log.open("w", encoding="utf-8") as stream:
-            command = image.command(*image.entrypoint, *words, **environment)
+            command = image.command(*image.entrypoint, *words, settings=settings)
             self._process = subprocess.Popen(command, stdout=stream, stderr=stream)
 
     def __enter__(self) -> Self:

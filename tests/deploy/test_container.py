@@ -5,6 +5,7 @@ import http.client
 import json
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -88,13 +89,13 @@ def test_it_runs_and_holds_no_servers_compiler_or_installer(image: Image) -> Non
 
 def test_a_wrong_setting_is_named_and_nothing_starts(image: Image) -> None:
     """A batch size of zero: exit code 2, so that the pod never becomes available and the rollout stops."""
-    code, said = image.ran(*image.entrypoint, "consume", BATCH_MAX_EVENTS="0")
+    code, said = image.ran(*image.entrypoint, "consume", settings={"BATCH_MAX_EVENTS": "0"})
     assert code == 2
     assert said.startswith("gamemetrics: BATCH_MAX_EVENTS: Input should be greater than or equal to 1")
 
 
 def test_the_health_check_fails_where_nothing_listens(image: Image) -> None:
-    code, said = image.ran(*image.config["Healthcheck"]["Test"][1:], METRICS_PORT="1")
+    code, said = image.ran(*image.config["Healthcheck"]["Test"][1:], settings={"METRICS_PORT": "1"})
     assert code == 1
     assert "refused" in said
 
@@ -106,20 +107,20 @@ def test_an_event_is_counted_by_containers_alone(
     with place.pg() as connection:
         connection.execute("DROP SCHEMA public CASCADE")
         connection.execute("CREATE SCHEMA public")
-    assert image.ran(*image.entrypoint, "migrate", "--check", **environment)[0] == 1
-    code, said = image.ran(*image.entrypoint, "migrate", **environment)
+    assert image.ran(*image.entrypoint, "migrate", "--check", settings=environment)[0] == 1
+    code, said = image.ran(*image.entrypoint, "migrate", settings=environment)
     assert code == 0, said
-    assert image.ran(*image.entrypoint, "migrate", "--check", **environment)[0] == 0
+    assert image.ran(*image.entrypoint, "migrate", "--check", settings=environment)[0] == 0
 
     ports = [{"PORT": str(free_port()), "METRICS_PORT": str(free_port())} for _ in range(2)]
     serving, consuming = ({**environment, **one} for one in ports)
     with (
-        Running(image, tmp_path / "serve.log", "serve", **serving) as edge,
-        Running(image, tmp_path / "consume.log", *image.config["Cmd"], **consuming) as consumer,
+        Running(image, tmp_path / "serve.log", "serve", settings=serving) as edge,
+        Running(image, tmp_path / "consume.log", *image.config["Cmd"], settings=consuming) as consumer,
     ):
         for port, running in ((serving["PORT"], edge), (consuming["METRICS_PORT"], consumer)):
             try:
-                eventually(lambda port=port: asked(port, "GET", "/health/ready")[0] == 200, timeout=120)
+                eventually(partial(ready, port), timeout=120)
             except AssertionError:
                 pytest.fail(running.logged)
         posted = eventually(lambda: posted_event(serving["PORT"]), timeout=30)
@@ -132,7 +133,7 @@ def test_an_event_is_counted_by_containers_alone(
             rows = connection.execute("SELECT event_id::text FROM events").fetchall()
             assert rows == [(posted["event_id"],)]
         for running, settings in ((edge, serving), (consumer, consuming)):
-            healthy = image.ran(*image.config["Healthcheck"]["Test"][1:], METRICS_PORT=settings["METRICS_PORT"])
+            healthy = image.ran(*image.config["Healthcheck"]["Test"][1:], settings=settings)
             assert healthy == (0, "200\n")
             found = running.process
             assert found is not None
@@ -159,6 +160,10 @@ def asked(port: str, method: str, path: str, body: bytes | None = None) -> tuple
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
             return 0, b""
+
+
+def ready(port: str) -> bool:
+    return asked(port, "GET", "/health/ready")[0] == 200
 
 
 def posted_event(port: str) -> dict[str, str]:

@@ -17,6 +17,7 @@ MAX_BYTES: Final = 2_048
 _MAX_NAME: Final = 100
 _MAX_VALUES: Final = 64
 _MAX_LEVELS: Final = 4
+_SIZED: Final = {str: "string", list: "array", dict: "object"}
 _CUTS: Final = ((True, MAX_ID_CHARACTERS), (False, MAX_ID_CHARACTERS), (False, 32))
 """What is left out, in turn, until it fits: nothing, the data, most of every text. A character takes up to 6 bytes."""
 
@@ -94,7 +95,6 @@ def _shape(value: object, level: int, room: Iterator[int]) -> Any:  # noqa: ANN4
 def _kind(value: object) -> str:
     if isinstance(value, bool) or value is None:
         return "null" if value is None else "boolean"
-    if isinstance(value, int | float):
-        return "number"
-    kinds: tuple[tuple[type, str], ...] = ((str, "string"), (list, "array"), (dict, "object"))
-    return next(f"{name}({len(value)})" for kind, name in kinds if isinstance(value, kind))
+    if isinstance(value, str | list | dict):
+        return f"{_SIZED[type(value)]}({len(value)})"
+    return "number"

@@ -210,8 +210,8 @@ def test_an_account_with_the_least_rights_does(kind: str, place: Place, tmp_path
     with redis_server(flavour(kind), tmp_path) as server:
         with server.client() as client:
             client.execute_command("ACL", "SETUSER", "gm", "reset", "on", ">gm", *NEEDED.split())
-        settings = {"REDIS_PORT": str(server.port), "REDIS_USERNAME": "gm", "REDIS_PASSWORD": "gm", "REDIS_DB": "0"}
-        with running_edge(place, RATE_LIMIT_RPS="1000", **settings) as edge:
+        account = {"REDIS_USERNAME": "gm", "REDIS_PASSWORD": "gm", "REDIS_DB": "0"}
+        with running_edge(place, ready=True, RATE_LIMIT_RPS="1000", REDIS_PORT=str(server.port), **account) as edge:
             assert edge.send({}).status == 400
             eventually(lambda: edge.metric("refusals_bytes") > 0)
             eventually(lambda: (edge.get(PATH).headers["X-Source"], len(refused(edge))) == ("redis", 1))
