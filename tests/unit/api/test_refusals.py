@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api.access.keyring import Caller
@@ -24,6 +24,7 @@ from tests.unit.api.json_texts import VALUES, members
 
 KEY = Caller("game-server", frozenset({"write"}), frozenset({"g"}))
 NOW = 1_768_473_000_000
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 ANY_TEXT = st.text(st.characters())
 ANYTHING = st.recursive(
     st.one_of(ANY_TEXT, st.integers(-(2**63), 2**63), st.floats(allow_nan=False, allow_infinity=False), st.booleans()),
@@ -69,17 +70,20 @@ def test_of_what_is_no_event_the_reason_is_kept(raw: bytes) -> None:
     assert {found[name] for name in ("event_type", "player_id", "event_id", "game_id", "data")} == {None}
 
 
+@patient
 @given(st.binary(max_size=200))
 def test_any_bytes_are_taken(raw: bytes) -> None:
     assert kept(raw)["key"] == "game-server"
 
 
+@patient
 @given(members(_fields.map('"{}"'.format), VALUES), ANY_TEXT, ANY_TEXT, ANY_TEXT)
 def test_any_json_in_any_spelling_is_taken(text: str, reason: str, field: str, name: str) -> None:
     kept(text.encode("utf-8", "replace"), reason, field, Caller(name, frozenset(), frozenset({name})))
     assert holder_of(Caller(name, frozenset(), frozenset({name}))).text
 
 
+@patient
 @given(st.dictionaries(_fields, ANYTHING))
 def test_it_is_bounded_and_its_names_are_the_contracts(event: dict[str, Any]) -> None:
     found = kept(json.dumps(event).encode("utf-8", "replace"))
@@ -95,6 +99,7 @@ def test_the_longest_of_everything_is_bounded(text: str) -> None:
     assert text.startswith(found["player_id"])
 
 
+@patient
 @given(st.lists(st.text(st.characters(categories=["L", "N"]), min_size=5), min_size=1, max_size=5))
 def test_no_value_of_data_is_kept(values: list[str]) -> None:
     secret = [f"§{value}§" for value in values]
@@ -113,6 +118,7 @@ def test_a_clock_that_is_wrong_is_no_fault(milliseconds: int) -> None:
 GAMES = st.frozensets(st.sampled_from("abc"), min_size=1) | st.none()
 
 
+@patient
 @given(GAMES, GAMES)
 def test_a_key_sees_what_keys_sent_that_may_touch_nothing_that_it_may_not(
     mine: frozenset[str] | None, theirs: frozenset[str] | None
@@ -205,10 +211,11 @@ def test_what_is_noted_is_what_a_request_holds(status: int, kept_of_it: int) -> 
     asyncio.run(scenario())
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, MAX_BYTES)), max_size=3_000))
+@patient
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, MAX_BYTES)), max_size=200))
 def test_a_replica_keeps_so_many_bytes(sizes: list[tuple[int, int]]) -> None:
     recent = Recent()
-    for number, size in sizes * 3:
+    for number, size in sizes * 30:
         recent.add(Holder(f"k{number}", None), bytes(size))
         assert len(recent) <= MAX_KEPT_BYTES
     lengths = [len(one) for one in recent._kept.values()]  # noqa: SLF001 - it is what is bounded
