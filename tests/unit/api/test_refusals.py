@@ -221,3 +221,12 @@ def test_a_replica_keeps_so_many_bytes(sizes: list[tuple[int, int]]) -> None:
     lengths = [len(one) for one in recent._kept.values()]  # noqa: SLF001 - it is what is bounded
     assert max(lengths, default=0) <= KEPT_OF_A_HOLDER
     assert len(recent) == sum(len(text) for one in recent._kept.values() for text in one)  # noqa: SLF001
+
+
+def test_a_replica_that_has_too_much_lets_go_of_who_has_the_most() -> None:
+    recent = Recent()
+    recent.add(Holder("quiet", None), bytes(10))
+    for number in range(6 * KEPT_OF_A_HOLDER):
+        recent.add(Holder(f"k{number % 6}", None), bytes(MAX_BYTES))
+    assert MAX_KEPT_BYTES - MAX_BYTES < len(recent) <= MAX_KEPT_BYTES
+    assert Holder("quiet", None) in recent._kept  # noqa: SLF001
