@@ -62,7 +62,7 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 viewer: setup ## Fetch the viewer of the API's page anew (needs npm)
 	$(BIN)/python scripts/fetch_viewer.py $(VERSION)
 
-deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, Prometheus)
+deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, Prometheus, buildah, debootstrap)
 	$(PYTEST) tests/deploy
 
 k8s-check: setup ## Roll every overlay out on the cluster of KUBECONFIG, and let its consumers scale by lag

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the service alone (no embedded servers, no tests, no pip) from the source in the current directory into a
-# virtual environment at $1, by the lock files beside this script. The Dockerfile runs it, and so does its test.
+# virtual environment at $1, by the lock files beside this script. The Dockerfile runs it.
 set -eu
 target=$1
 here=$(dirname "$0")

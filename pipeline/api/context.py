@@ -16,6 +16,7 @@ from pipeline.api.events.stamps import Stamps, Tick
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.replies import Refusal
 from pipeline.api.metrics import EdgeMetrics
+from pipeline.api.refusals.refusals import Refusals
 from pipeline.contract.event import RECORD_TIMES
 from pipeline.kafka.producer import Ingest
 
@@ -33,6 +34,7 @@ class Context:
     metrics: EdgeMetrics
     pressure: Pressure
     boards: Boards
+    refusals: Refusals
     stamps: Stamps = field(default_factory=Stamps)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

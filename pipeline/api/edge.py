@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Final
 
 from pipeline.api.access.keyring import Caller, Scope
@@ -17,6 +18,7 @@ from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal, encode, encode_json
 from pipeline.api.openapi import document
+from pipeline.api.refusals.get_refusals import get_refusals
 from pipeline.contract.event import MAX_EVENT_BYTES
 
 Post = Callable[[Context, Connection, Head, bytes, Caller], None]
@@ -52,7 +54,7 @@ class Route:
 
     def check(self, head: Head, caller: Caller) -> None:
         """Raise Refusal where the key may not make this call, for all that its head tells."""
-        if self.right is None or self.right.about == "the games in the body":
+        if self.right is None or self.right.about in {"the games in the body", "the games of the key"}:
             return
         if self.right.about == "every game":
             check_every_game(caller)
@@ -67,11 +69,6 @@ class Route:
             raise ValueError(f"{self.template} takes no key")
         return self.right.scope
 
-    def check_length(self, body: bytes) -> None:
-        """Raise Refusal for a body that is too long."""
-        if len(body) > self.max_body:
-            raise Refusal(413, f"the body is longer than {self.max_body} bytes")
-
     @property
     def allow(self) -> str:
         """Return the value of an Allow header."""
@@ -84,6 +81,7 @@ CALLS: Final = (
     Route("/api/v1/players/{player_id}/stats", get=get_statistics, right=Right("read", "every game")),
     Route("/api/v1/leaderboards/{game_id}", get=get_board, right=_READ_GAME),
     Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place, right=_READ_GAME),
+    Route("/api/v1/refusals", get=get_refusals, right=Right("read", "the games of the key")),
 )
 """What takes a key, and what that must be allowed."""
 
@@ -135,12 +133,26 @@ class Edge:
         try:
             route = self._exact.get(head.path) or self._route(head)
             if route.post is not None and head.method == "POST":
-                route.check_length(body)
-                route.post(self._desk, connection, head, body, self._caller(route, head, connection.peer, body))
+                caller = self._caller(route, head, connection.peer, body)
+                if len(body) > route.max_body:
+                    refusal = Refusal(413, f"the body is longer than {route.max_body} bytes")
+                    self._desk.refusals.note_refusal(caller, b"", refusal)
+                    raise refusal
+                route.post(self._desk, connection, head, body, caller)
                 return
             self._call_get(route, connection, head, body)
         except Refusal as refusal:
             connection.refuse(refusal)
+
+    def turned_away(self, head: Head, refusal: Refusal) -> None:
+        """Note a body that is too long, if a key sent it; a signature says whose it is only together with its body."""
+        route = self._exact.get(head.path)
+        if head.method != "POST" or route is None or route.post is None or head.signature:
+            return
+        if refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            caller = self._desk.keyring.known(head.credential)
+            if caller is not None:
+                self._desk.refusals.note_refusal(caller, b"", refusal)
 
     def answered(self, head: Head | None, status: int, seconds: float) -> None:
         """Count a reply under its route; unknown paths share one name."""

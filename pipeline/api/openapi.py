@@ -14,6 +14,7 @@ from pipeline.api.access.signatures import TOLERANCE_S
 from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET, Whole
 from pipeline.api.events.post_batch import MAX_BYTES, MAX_EVENTS
 from pipeline.api.http.heads import MAX_HEAD_BYTES
+from pipeline.api.refusals.get_refusals import NEWEST, OF_KEY
 from pipeline.api.schemas import EXAMPLE_GAME, EXAMPLE_PLAYER, EXAMPLE_TIME
 from pipeline.contract import event
 from pipeline.contract.boards import ALLTIME, PERIODS
@@ -21,7 +22,7 @@ from pipeline.contract.boards import ALLTIME, PERIODS
 _REF: Final = "#/components/schemas/{name}"
 _PUBLISHED: Final = (
     schemas.Event, schemas.Accepted, schemas.BatchResult, schemas.Statistics, schemas.Board, schemas.Place,
-    schemas.Status, schemas.Error,
+    schemas.RefusedEvents, schemas.Status, schemas.Error,
 )  # fmt: skip
 _READERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {}]
 _WRITERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {"signature": []}, {}]
@@ -36,6 +37,11 @@ _STATISTICS: Final = schemas.Statistics(
     event.format_timestamp(event.parse_timestamp(EXAMPLE_TIME)),
 )
 _BATCH: Final = schemas.BatchResult(1, [schemas.Rejected(1, "player_id: required")], [event.EXAMPLE_UUID, None])
+
+_REFUSED: Final = schemas.RefusedEvent(
+    EXAMPLE_TIME, "game-server", "player_id: required", "player_id", "player_score", None, event.EXAMPLE_UUID,
+    EXAMPLE_GAME, {"score": "number", "mail": "string(17)"},
+)  # fmt: skip
 
 _ERRORS: Final = {
     400: ("The request breaks the contract; the error names the field", "player_id: required"),
@@ -158,6 +164,16 @@ def _read_paths() -> dict[str, Any]:
             "A player's place on a board, and its neighbours",
             parameters=[game, player, period, day, _whole(AROUND)],
             responses={"200": _answered("Found", place), **failures},
+        ),
+        "/api/v1/refusals": _call(
+            "get",
+            "getRefusals",
+            "The last refusals of the keys that this one may see, the newest first",
+            "Those of keys that may touch no game that this one may not; a key for all games sees all. For what its "
+            "sender did not see: an event that was accepted is not here, and where it was refused later it is a dead "
+            "letter. Kept for a few days, the last of each key, and of a flood of them a part.",
+            parameters=[_query(OF_KEY, {"type": "string"}, "Only those of the key of this name"), _whole(NEWEST)],
+            responses={"200": _answered("Found", schemas.RefusedEvents([_REFUSED])), **_errors(400, 401, 403, 431)},
         ),
     }
 

@@ -137,6 +137,26 @@ class Place(msgspec.Struct, frozen=True):
     neighbours: list[Entry]
 
 
+class RefusedEvent(msgspec.Struct, frozen=True):
+    """An event that was refused: when, of which key and why, and which it was as far as it said so itself."""
+
+    at: Time
+    key: Annotated[str, Meta(description="The name of the key that sent it")]
+    reason: Annotated[str, Meta(description="What its sender was told")]
+    field: Annotated[str, Meta(description="The field at fault; empty where it is the event or the body as a whole")]
+    event_type: str | None
+    player_id: str | None
+    event_id: str | None
+    game_id: str | None
+    data: Annotated[Any, Meta(description="The kinds and lengths of its values in their places; no value is kept")]
+
+
+class RefusedEvents(msgspec.Struct, frozen=True):
+    """The last refusals of some keys, the newest first."""
+
+    refusals: list[RefusedEvent]
+
+
 class Status(msgspec.Struct):
     """How the process stands."""
 

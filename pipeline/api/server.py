@@ -27,6 +27,8 @@ from pipeline.api.events.pressure import Pressure
 from pipeline.api.http.connection import patience
 from pipeline.api.http.listener import Listener
 from pipeline.api.metrics import EdgeMetrics
+from pipeline.api.refusals.refusals import Refusals
+from pipeline.api.refusals.shared import SharedRefusals
 from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
 from pipeline.contract.event import load_scoring
@@ -96,6 +98,7 @@ async def _serve(settings: Settings) -> None:
 async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
     """Run the edge, from the first connection to the last reply."""
     database, valkey = Database(settings), Valkey(settings)
+    aside = Valkey(settings)  # for replies of megabytes, behind which no limit and no read shall wait
     keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
     tasks = set[asyncio.Task[None]]()
     ingest = Ingest(settings, settings.max_in_flight_bytes, others=tasks)
@@ -107,15 +110,20 @@ async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
         metrics=EdgeMetrics(lambda: keyring.wrong),
         pressure=Pressure(settings.max_in_flight_bytes),
         boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
+        refusals=Refusals(SharedRefusals(aside)),
         tasks=tasks,
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(database.close)
         stack.push_async_callback(valkey.aclose)
+        stack.push_async_callback(aside.aclose)
         await database.open()
         stack.push_async_callback(_stop_ingest, ingest)
         await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
+        keeping = watched(context.refusals.keep())
+        stack.push_async_callback(_stop_refusals, context.refusals, keeping)
         context.metrics.gauges(watch.gauges)
+        context.metrics.gauges(context.refusals.gauges)
         await _listen(settings, context, stack)
         yield
 
@@ -190,6 +198,11 @@ async def _stop_ingest(ingest: Ingest) -> None:
     left = await ingest.close(_GRACE_S)
     if left:
         _log.error("events were left unconfirmed; their senders were told so", events=left)
+
+
+async def _stop_refusals(refusals: Refusals, keeping: asyncio.Task[None]) -> None:
+    await cancel(keeping)
+    await refusals.settle()
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from pipeline.cli.options import printable
 from pipeline.epoch.rejected import Code
 from pipeline.local.settings import operator_settings
 from pipeline.operations.dlq import Letter, Wanted, open_letters
@@ -58,7 +59,7 @@ def list_(  # noqa: PLR0913 - the options of a command
         return
     for letter in shown:
         place = f"{letter.partition}/{letter.record_offset}"
-        reason = _printable(letter.error_message)[:_REASON_WIDTH]
+        reason = printable(letter.error_message)[:_REASON_WIDTH]
         when = f"{letter.created_at:%Y-%m-%d %H:%M:%S}"
         typer.echo(f"{letter.id:>8}  {when}  {place:>12}  {letter.state:<8}  {letter.code:<9}  {reason}")
     typer.echo(f"{len(shown)} of {total} dead letters" if total else "No dead letters.")
@@ -73,7 +74,7 @@ def show(number: Annotated[int, typer.Argument(metavar="ID", min=1, max=_LAST_ID
         typer.echo(json.dumps(_as_object(letter)))
         return
     for name, value in _as_object(letter).items():
-        typer.echo(f"{name:<16} {_printable(str(value)) if value is not None else '-'}")
+        typer.echo(f"{name:<16} {printable(str(value)) if value is not None else '-'}")
 
 
 @dlq.command()
@@ -161,8 +162,3 @@ def _text(value: bytes) -> str:
         return value.decode()
     except UnicodeDecodeError:
         return f"hex:{value.hex()}"
-
-
-def _printable(text: str) -> str:
-    """Escape control characters: a record's bytes must not move a terminal's cursor."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -12,6 +12,7 @@ from pipeline.cli.lag import lag
 from pipeline.cli.load import load
 from pipeline.cli.local import local
 from pipeline.cli.migrate import migrate
+from pipeline.cli.refused import refused
 from pipeline.cli.run import run
 from pipeline.cli.serve import serve
 from pipeline.cli.verify import verify
@@ -28,6 +29,7 @@ app.command()(migrate)
 app.command()(consume)
 app.command()(load)
 app.command()(lag)
+app.command()(refused)
 app.command()(verify)
 
 

@@ -41,6 +41,8 @@ NEEDED: Final = {
     "go": "Go, to fetch the schemas of KEDA, CloudNativePG, the Prometheus operator and Compose as Go modules",
     "prometheus": "Prometheus: on Debian, apt-get install prometheus",
     "promtool": "promtool: on Debian, apt-get install prometheus",
+    "buildah": "buildah, which builds the image: on Debian, apt-get install buildah debootstrap",
+    "debootstrap": "debootstrap, which makes the image's base: on Debian, apt-get install buildah debootstrap",
 }
 
 

@@ -57,6 +57,7 @@ FACTS = [
         r"A-Za-z0-9_\.:-\]|A-Z a-z 0-9 _ \. :|no control characters|\[\^\\x00-\\x1f|%m-%dT%H:%M",
     ),
     Fact("replies", "pipeline/api/schemas.py", fields=frozenset({"neighbours", "unconfirmed", "total_events"})),
+    Fact("the keys of refusals", "pipeline/contract/refusals.py", r"^refusals:"),
     Fact("the limits' keys", "pipeline/api/access/limits.py", r"^ratelimit:"),
 ]
 

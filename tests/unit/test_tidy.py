@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {"errors", "config", "logs", "tasks", "metrics", "tls"}
 LAYERS = ["contract", "epoch", "kafka", "sinks", "engine", "api", "verify", "operations", "load", "local", "cli"]
 API_LAYERS = ["http", "access"]
+API_FOLDERS = ["http", "access", "events", "boards", "refusals"]
 """Within the edge: what knows nothing of what comes after it. The rest of it shares one context."""
 PURE = ["contract", "epoch"]
 CATCHES_EVERYTHING = {"narrowing.py", "worker.py"}
@@ -75,7 +76,7 @@ def test_the_http_server_stands_alone() -> None:
             assert name.startswith(("pipeline.api.http.", *ground)), f"{path.name}: {name}"
 
 
-@pytest.mark.parametrize("folder", [*LAYERS, *(f"api/{name}" for name in ("http", "access", "events", "boards"))])
+@pytest.mark.parametrize("folder", [*LAYERS, *(f"api/{name}" for name in API_FOLDERS)])
 def test_a_folder_says_what_lives_there_and_what_may_not(folder: str) -> None:
     said = ast.get_docstring(ast.parse((ROOT / "pipeline" / folder / "__init__.py").read_text())) or ""
     first, _, rest = said.partition("\n\n")

@@ -10,8 +10,9 @@ from typing import Literal
 from pipeline.api.access.keyring import Caller, Scope
 from pipeline.api.http.replies import Refusal
 
-About = Literal["the game in the path", "the games in the body", "every game"]
-"""Which games a call touches. Of those in the body each event is judged for itself, with `game_fault`."""
+About = Literal["the game in the path", "the games in the body", "the games of the key", "every game"]
+"""Which games a call touches. Of those in the body each event is judged for itself, with `game_fault`; where it is
+those of the key, the answer holds what that key may see (`api.refusals.shared`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ def game_fault(caller: Caller, game_id: str) -> str:
 def check_game(caller: Caller, game_id: str) -> None:
     """Raise Refusal (403) for a game that the key may not touch."""
     if fault := game_fault(caller, game_id):
-        raise Refusal(403, fault)
+        raise Refusal(403, fault, field="game_id")
 
 
 def check_every_game(caller: Caller) -> None:

@@ -40,7 +40,7 @@ _day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 async def get_statistics(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/players/{player_id}/stats."""
     player_id = read_segment(head, 3, "player_id")
-    _parameters(head)
+    read_parameters(head)
     try:
         found, source = await context.boards.statistics(player_id)
     except UnavailableError as error:
@@ -53,9 +53,9 @@ async def get_statistics(context: Context, connection: Connection, head: Head, _
 async def get_board(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/leaderboards/{game_id}."""
     game_id = read_segment(head, 3, "game_id")
-    asked = _parameters(head, "period", "date", LIMIT.name, OFFSET.name)
-    limit = _integer(asked, LIMIT)
-    offset = _integer(asked, OFFSET)
+    asked = read_parameters(head, "period", "date", LIMIT.name, OFFSET.name)
+    limit = read_whole(asked, LIMIT)
+    offset = read_whole(asked, OFFSET)
     period = _period(asked)
     try:
         page, source = await context.boards.page(game_id, period, offset, limit)
@@ -76,8 +76,8 @@ async def get_place(context: Context, connection: Connection, head: Head, _calle
     """Answer GET /api/v1/leaderboards/{game_id}/players/{player_id}."""
     game_id = read_segment(head, 3, "game_id")
     player_id = read_segment(head, 5, "player_id")
-    asked = _parameters(head, "period", "date", AROUND.name)
-    around = _integer(asked, AROUND)
+    asked = read_parameters(head, "period", "date", AROUND.name)
+    around = read_whole(asked, AROUND)
     period = _period(asked)
     try:
         page, source = await context.boards.around(game_id, period, player_id, around)
@@ -109,7 +109,7 @@ def read_segment(head: Head, index: int, name: str) -> str:
     return value
 
 
-def _parameters(head: Head, *known: str) -> dict[str, str]:
+def read_parameters(head: Head, *known: str) -> dict[str, str]:
     """Return the query's parameters. Raises Refusal for one that is unknown or stands there twice."""
     try:
         pairs = head.parameters()
@@ -125,7 +125,8 @@ def _parameters(head: Head, *known: str) -> dict[str, str]:
     return found
 
 
-def _integer(asked: Mapping[str, str], one: Whole) -> int:
+def read_whole(asked: Mapping[str, str], one: Whole) -> int:
+    """Return a parameter that is a whole number, or its value where it is missing. Raises Refusal."""
     text = asked.get(one.name)
     if text is None:
         return one.missing

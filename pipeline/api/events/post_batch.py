@@ -31,7 +31,11 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 def post_batch(context: Context, connection: Connection, head: Head, body: bytes, caller: Caller) -> None:
     """Charge the caller for every event, judge each, publish those that pass. Raises Refusal."""
-    raws = split(head, plain(head, body, MAX_BYTES))
+    try:
+        raws = split(head, plain(head, body, MAX_BYTES))
+    except Refusal as refusal:
+        context.refusals.note_refusal(caller, b"", refusal)
+        raise
     context.metrics.received += len(raws)
     account = context.limits.account(caller, connection.peer)
     size = sum(map(len, raws))
@@ -78,7 +82,7 @@ def _publish(
     context: Context, connection: Connection, raws: list[bytes], caller: Caller, account: Account | None
 ) -> None:
     context.require_kafka()
-    outcome = _Outcome(context, connection, account)
+    outcome = _Outcome(context, connection, account, caller)
     tick = context.tick()
     admit, limited = context.judge.admit, caller.games is not None
     too_large = context.ingest.sizes.fault
@@ -87,13 +91,13 @@ def _publish(
         try:
             admitted = admit(raw, tick)
         except EventError as error:
-            outcome.reject(index, str(error))
+            outcome.reject(index, raw, str(error), error.field)
             continue
         if limited and (fault := game_fault(caller, admitted.game_id)):
-            outcome.reject(index, fault)
+            outcome.reject(index, raw, fault, "game_id")
             continue
         if fault := too_large(len(admitted.key) + len(admitted.value)):
-            outcome.reject(index, fault)
+            outcome.reject(index, raw, fault, "")
             continue
         outcome.events.append(admitted)
         size += len(admitted.value)
@@ -105,12 +109,13 @@ class _Outcome:
     """What became of each event of one batch; replies when the last one is settled."""
 
     __slots__ = (
-        "_account", "_all_lost", "_connection", "_desk", "_lost", "_pending", "_refused", "_rejected", "_size",
-        "_unclear", "events",
+        "_account", "_all_lost", "_caller", "_connection", "_desk", "_lost", "_pending", "_refused", "_rejected",
+        "_size", "_unclear", "events",
     )  # fmt: skip
 
-    def __init__(self, context: Context, connection: Connection, account: Account | None) -> None:
+    def __init__(self, context: Context, connection: Connection, account: Account | None, caller: Caller) -> None:
         self._desk = context
+        self._caller = caller
         self._connection = connection
         self._account = account
         self._rejected: list[dict[str, Any]] = []
@@ -122,8 +127,9 @@ class _Outcome:
         self._size = 0
         self.events = list[Admitted]()
 
-    def reject(self, index: int, error: str) -> None:
-        """Note an event that breaks the contract."""
+    def reject(self, index: int, raw: bytes, error: str, field: str) -> None:
+        """Note an event that breaks the contract, and in which field; empty for the whole of it."""
+        self._desk.refusals.note(self._caller, raw, error, field)
         self._rejected.append({"index": index, "error": error})
 
     def publish(self, size: int) -> None:

@@ -31,15 +31,18 @@ UNCONFIRMED: Final = (
 def post_event(context: Context, connection: Connection, head: Head, body: bytes, caller: Caller) -> None:
     """Charge the caller, judge the event, publish it. Raises Refusal."""
     context.metrics.received += 1
+    raw = body
     try:
-        raw = body if head.media_type == "application/json" and not head.encoding else _plain(head, body)
+        if head.media_type != "application/json" or head.encoding:
+            raw = _plain(head, body)
         account = context.limits.account(caller, connection.peer)
         if account is not None and not account.take(1, len(raw), connection.started):
             context.spawn(connection, _publish_charged(context, connection, raw, caller, account))
             return
         _publish(context, connection, raw, caller, account)
-    except Refusal:
+    except Refusal as refusal:
         context.metrics.failed += 1
+        context.refusals.note_refusal(caller, raw, refusal)
         raise
 
 
@@ -55,8 +58,9 @@ async def _publish_charged(
     try:
         await context.limits.charge(account, 1, len(raw))
         _publish(context, connection, raw, caller, account)
-    except Refusal:
+    except Refusal as refusal:
         context.metrics.failed += 1
+        context.refusals.note_refusal(caller, raw, refusal)
         raise
 
 
@@ -64,7 +68,7 @@ def _publish(context: Context, connection: Connection, raw: bytes, caller: Calle
     try:
         admitted = context.judge.admit(raw, context.tick())
     except EventError as error:
-        raise Refusal(400, str(error)) from None
+        raise Refusal(400, str(error), field=error.field) from None
     if caller.games is not None:
         check_game(caller, admitted.game_id)
     context.require_kafka()
@@ -72,7 +76,7 @@ def _publish(context: Context, connection: Connection, raw: bytes, caller: Calle
     if fault := context.ingest.sizes.fault(size + len(admitted.key)):
         raise Refusal(413, fault)
     context.pressure.enter(size)
-    context.ingest.publish(admitted, _Receipt(context, connection, admitted, account).settled)
+    context.ingest.publish(admitted, _Receipt(context, connection, admitted, account, caller).settled)
 
 
 def _refused(context: Context, error: KafkaError, size: int) -> Refusal:
@@ -90,6 +94,7 @@ class _Receipt(msgspec.Struct, gc=False):
     connection: Connection
     admitted: Admitted
     account: Account | None
+    caller: Caller
 
     def settled(self, error: KafkaError | None, _message: Message | None) -> None:
         """Answer the client."""
@@ -102,7 +107,9 @@ class _Receipt(msgspec.Struct, gc=False):
             return
         context.metrics.failed += 1
         if error.code() in STORED_NOT:
-            self.connection.refuse(_refused(context, error, len(admitted.key) + len(admitted.value)))
+            refused = _refused(context, error, len(admitted.key) + len(admitted.value))
+            context.refusals.note_refusal(self.caller, admitted.value, refused)
+            self.connection.refuse(refused)
             return
         context.ingest.note(error)
         refusal = Refusal(

@@ -59,6 +59,9 @@ class Application(Protocol):
     def call(self, connection: "Connection", head: Head, body: bytes) -> None:
         """Answer a request, now or later, by one call of connection.reply or connection.refuse."""
 
+    def turned_away(self, head: Head, refusal: Refusal) -> None:
+        """Take note of a request that was refused before it was called: its body did not come, or was too long."""
+
     def answered(self, head: Head | None, status: int, seconds: float) -> None:
         """Count a reply; `head` is None where none could be read."""
 
@@ -325,6 +328,8 @@ class Connection(asyncio.Protocol):
         """Answer what cannot go on, and end the connection."""
         head, self._head = self._head, None
         self._drop_body()
+        if head is not None:
+            self._server.application.turned_away(head, refusal)
         self._server.application.answered(head, refusal.status, 0.0)
         self._finish(refusal.reply())
 

@@ -11,13 +11,25 @@ Header = tuple[str, str]
 
 
 class Refusal(Exception):  # noqa: N818 (an answer, not a fault of the program)
-    """A request answered by an error: its status, what the client reads, and what else the reply says."""
+    """A request answered by an error: its status, what the client reads, and what else the reply says.
 
-    def __init__(self, status: int, error: str, headers: Iterable[Header] = (), **more: Any) -> None:  # noqa: ANN401
+    `field` is the part of the request at fault, which the error begins with; empty for the request as a whole.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        error: str,
+        headers: Iterable[Header] = (),
+        *,
+        field: str = "",
+        **more: Any,  # noqa: ANN401
+    ) -> None:
         super().__init__(error)
         self.status = status
         self.error = error
         self.headers = tuple(headers)
+        self.field = field
         self.more = more
 
     def reply(self) -> bytes:

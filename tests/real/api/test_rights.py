@@ -37,6 +37,8 @@ def test_no_call_passes_the_games_of_a_key(place: Place, edge: EdgeUnderTest) ->
     )
     for route in CALLS:
         assert call(edge, route, free, OTHER).status == 200, route.template
+        if route.right is not None and route.right.about == "the games of the key":
+            continue  # whose answer holds no other's: test_refusals.py
         refused = call(edge, route, limited, OTHER)
         assert refused.status in {400, 403}, route.template
         assert "limited" in refused.json()["error"], route.template
