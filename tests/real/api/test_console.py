@@ -33,7 +33,7 @@ def ask(edge: EdgeUnderTest, path: str) -> Any:
 def test_an_event_is_found_at_every_hop(place: Place) -> None:
     place.produce([("k", b"not JSON")], partition=0)
     with running_edge(place) as edge, watching(edge) as stream:
-        name, history = stream.next() or ("", None)
+        name, history = stream.next() or ("", {})
         assert (name, history["step_seconds"]) == ("history", 5)
         assert set(history["series"]) == {"accepted", "counted", "lag_records", "freshness_seconds", "dead_letters"}
         for score in range(3):
