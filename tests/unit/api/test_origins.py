@@ -12,7 +12,7 @@ from pipeline.errors import ConfigurationError
 
 OURS = configured_origins(
     Settings(
-        console_hosts="console.example, Other.Example",
+        console_hosts="console.example, Other.Example:8443",
         console_identity_header="X-User",
         console_trusted_proxies="10.0.0.0/8,2001:db8::1",
     )
@@ -60,6 +60,9 @@ def test_a_request_without_a_host_is_refused_there() -> None:
         (["Origin: HTTP://LOCALHOST:8080"], 0),
         (["Origin: http://localhost:8081"], 403),
         (["Origin: http://localhost"], 403),
+        (["Origin: http://127.0.0.1"], 403),
+        (["Origin: http://console.example:8081"], 403),
+        (["Origin: https://other.example:8443"], 0),
         (["Origin: null"], 403),
         (["Origin: file://"], 403),
         (["Origin: chrome-extension://localhost:8080"], 403),
