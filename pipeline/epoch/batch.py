@@ -35,11 +35,13 @@ class Records:
 
     `ends` are the ends of partitions that were reached. No record need lie right before one: what does may be a
     transaction's marker, or was compacted away. `header_bytes` they held while they were polled, and hold no more.
+    `trigger` is what made them an epoch, once they are one.
     """
 
     frame: pl.DataFrame = field(default_factory=RECORD_COLUMNS.to_frame)
     ends: dict[int, int] = field(default_factory=dict)
     header_bytes: int = 0
+    trigger: Trigger | None = None
 
     def __len__(self) -> int:
         return len(self.frame)

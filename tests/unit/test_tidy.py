@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 GROUND = {"errors", "config", "logs", "tasks", "metrics", "tls"}
 LAYERS = ["contract", "epoch", "kafka", "sinks", "engine", "api", "verify", "operations", "load", "local", "cli"]
 API_LAYERS = ["http", "access"]
-API_FOLDERS = ["http", "access", "events", "boards", "refusals"]
+API_FOLDERS = ["http", "access", "events", "boards", "refusals", "console"]
 """Within the edge: what knows nothing of what comes after it. The rest of it shares one context."""
 PURE = ["contract", "epoch"]
 CATCHES_EVERYTHING = {"narrowing.py", "worker.py"}

@@ -17,10 +17,11 @@ those of the key, the answer holds what that key may see (`api.refusals.shared`)
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A scope, over some games."""
+    """A scope, over some games; `page`: a browser's page asks, and `origins` judges which page it is."""
 
     scope: Scope
     about: About
+    page: bool = False
 
 
 def game_fault(caller: Caller, game_id: str) -> str:

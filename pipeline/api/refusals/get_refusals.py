@@ -5,11 +5,11 @@ from typing import Final
 import msgspec
 
 from pipeline.api.access.keyring import Caller
-from pipeline.api.boards.get_boards import Whole, read_parameters, read_whole
 from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import JSON, encode
+from pipeline.api.parameters import Whole, parameters, whole
 from pipeline.api.schemas import RefusedEvents
 
 NEWEST: Final = Whole("limit", 100, 1, 500, "How many refusals")
@@ -18,8 +18,8 @@ OF_KEY: Final = "key"
 
 async def get_refusals(context: Context, connection: Connection, head: Head, caller: Caller) -> None:
     """Answer GET /api/v1/refusals."""
-    asked = read_parameters(head, OF_KEY, NEWEST.name)
-    limit = read_whole(asked, NEWEST)
+    asked = parameters(head, OF_KEY, NEWEST.name)
+    limit = whole(asked, NEWEST)
     found, source = await context.refusals.newest(caller, asked.get(OF_KEY), limit)
     body = msgspec.json.encode(RefusedEvents(found)) + b"\n"
     connection.reply(200, encode(200, body, JSON, [("Cache-Control", "no-store"), ("X-Source", source)]))
