@@ -19,7 +19,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from pipeline import tls
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.sinks.redis import account, certificates
+from pipeline.sinks.redis_account import account, certificates
 from pipeline.tasks import cancel
 
 _DEADLINE_SECONDS: Final = 1.0
