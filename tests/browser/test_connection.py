@@ -1,0 +1,106 @@
+"""What a page does while the API is away, and beside another page."""
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.browser.furnishing import GAME, event, post
+from tests.browser.site import Site, faults, go, is_live, running_site
+from tests.edges import make_key
+from tests.place import Place
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.real
+
+
+def test_an_api_that_goes_away_and_comes_back(site: Site) -> None:
+    post(site, event("ada", 30))
+    page = site.open(f"#/boards/{GAME}")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    is_live(page)
+    site.edge.stop()
+    banner = page.locator(".offline")
+    expect(banner).to_contain_text("No connection")
+    expect(banner).to_contain_text("What you see is from before")
+    expect(page.locator("#main .alert").first).to_contain_text("does not answer")
+    expect(page.locator("tbody tr")).to_have_count(1)  # what was seen stays
+    assert faults(page) == []
+    go(page, "#/topic")
+    expect(page.locator("#main")).to_contain_text("Not loaded")
+    site.edge.start()
+    is_live(page)
+    expect(banner).to_have_count(0)
+    expect(page.locator("#main")).to_contain_text("newest first")  # by itself
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_trying_again_need_not_be_waited_for(site: Site) -> None:
+    page = site.open()
+    is_live(page)
+    site.edge.stop()
+    expect(page.locator(".offline")).to_be_visible()
+    expect(page.locator("h1")).to_have_text("Overview")
+    expect(page.locator(".flow")).to_be_visible()
+    site.edge.start()
+    page.locator(".offline").get_by_role("button", name="Try now").click(force=True, no_wait_after=True)
+    is_live(page)
+
+
+def test_a_second_tab_sees_what_the_first_did(site: Site) -> None:
+    window = site.window()
+    first, second = site.open("#/trace", window), site.open(f"#/boards/{GAME}", window)
+    is_live(second)
+    expect(second.locator("#main")).to_contain_text("Nobody is on this board")
+    first.bring_to_front()
+    first.get_by_role("button", name="Send", exact=True).click()
+    expect(first.locator(".hop.done")).to_have_count(4)
+    second.bring_to_front()
+    expect(second.locator("tbody tr")).to_have_count(1)
+    is_live(first)
+
+
+def test_a_consumer_that_is_away_is_seen_on_the_overview(site: Site) -> None:
+    post(site, event("ada", 30))
+    page = site.open()
+    expect(page.locator(".verdict")).to_contain_text("All is well")
+    site.consumer.stop()
+    reply = site.edge.post("/api/v1/events/batch", [event("ada", n) for n in range(500)])
+    assert reply.json()["accepted"] == 500
+    lag = page.locator(".tile", has=page.get_by_role("heading", name="Lag"))
+    expect(lag.locator(".value")).to_contain_text("500 records")
+    site.consumer.start()
+    expect(lag.locator(".value")).to_contain_text("0 records")
+    expect(page.locator(".verdict")).to_contain_text("All is well")
+
+
+def test_what_the_overview_says_is_what_there_is(site: Site) -> None:
+    """The positions of partitions are those of the log, and sum up to the events that were sent."""
+    post(site, *(event(f"p{n}", n) for n in range(137)))
+    page = site.open()
+    rows = page.locator("section.card", has=page.get_by_role("heading", name="Positions of")).locator("tbody tr")
+    expect(rows).to_have_count(3)
+
+    def columns() -> list[list[int]]:
+        cells = [[cell.inner_text() for cell in row.locator("td").all()[:5]] for row in rows.all()]
+        return [[int(one.replace(",", "")) if one[:1].isdigit() else -1 for one in row] for row in cells]
+
+    def level() -> list[list[int]]:
+        """End of the log, PostgreSQL, Redis, committed, lag: once all stand at the same place."""
+        return [row for row in columns() if len(set(row[:4])) == 1 and row[4] == 0]
+
+    eventually(lambda: len(level()) == 3, timeout=60)
+    assert sum(row[0] for row in level()) == 137
+
+
+def test_the_stream_takes_the_key_and_each_page_has_its_own(browser: Browser, place: Place) -> None:
+    key = make_key(place, "watcher", "--scope", "read")
+    with running_site(browser, place) as site:
+        window = site.window()
+        page = site.open("#/", window)
+        expect(page.locator(".tools .state")).to_have_text("▲key needed")
+        page.get_by_role("button", name="Key: none").click()
+        page.get_by_label("Key", exact=True).fill(key)
+        page.get_by_label("Key", exact=True).press("Enter")
+        is_live(page)
+        expect(page.locator(".flow")).to_be_visible()
+        other = site.open("#/", window)
+        expect(other.locator(".tools .state")).to_have_text("▲key needed")

@@ -1,0 +1,63 @@
+"""The pictures of README and docs: `make screenshots` writes them to docs/; any other run looks whether they can be made."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.furnishing import event, furnish
+from tests.browser.site import PHONE, Site, go, is_live
+
+pytestmark = pytest.mark.real
+
+MAX_BYTES = 300_000
+
+
+@contextmanager
+def traffic(site: Site) -> Iterator[None]:
+    """Some events a second, until the block ends."""
+    stop = threading.Event()
+
+    def send() -> None:
+        turn = 0
+        while not stop.wait(0.05):
+            turn += 1
+            players = [f"player-{(turn * 7 + n) % 60:03}" for n in range(turn % 5 + 1)]
+            site.edge.post("/api/v1/events/batch", [event(player, turn) for player in players])
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60)
+
+
+def picture(page: Page, directory: Path, name: str, **options: bool) -> None:
+    file = directory / f"console-{name}.png"
+    page.screenshot(path=file, animations="disabled", **options)
+    assert 10_000 < file.stat().st_size < MAX_BYTES
+
+
+def test_the_pictures_are_small_and_of_live_pages(site: Site, tmp_path: Path) -> None:
+    directory = Path(os.environ.get("SCREENSHOTS") or tmp_path)
+    furnish(site)
+    with traffic(site):
+        for scheme in ("light", "dark"):
+            page = site.open(color_scheme=scheme, viewport={"width": 1280, "height": 860})
+            is_live(page)
+            expect(page.locator(".tile .line").nth(1)).to_be_attached()
+            page.wait_for_function("document.querySelector('.tile .line')?.getAttribute('d').split('L').length > 8")
+            picture(page, directory, f"overview-{scheme}")
+        go(page, "#/trace")
+        page.get_by_role("button", name="Send", exact=True).click()
+        expect(page.locator(".hop.done")).to_have_count(4)
+        picture(page, directory, "trace-dark")
+        phone = site.open(viewport=PHONE)
+        is_live(phone)
+        picture(phone, directory, "phone")
