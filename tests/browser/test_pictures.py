@@ -1,4 +1,4 @@
-"""The pictures of README and docs: `make screenshots` writes them to docs/; any other run looks whether they can be made."""
+"""The pictures of README and docs: `make screenshots` writes them to docs/, any other run only tries it."""
 
 import os
 import threading
@@ -38,9 +38,9 @@ def traffic(site: Site) -> Iterator[None]:
         thread.join(60)
 
 
-def picture(page: Page, directory: Path, name: str, **options: bool) -> None:
+def picture(page: Page, directory: Path, name: str) -> None:
     file = directory / f"console-{name}.png"
-    page.screenshot(path=file, animations="disabled", **options)
+    page.screenshot(path=file, animations="disabled")
     assert 10_000 < file.stat().st_size < MAX_BYTES
 
 

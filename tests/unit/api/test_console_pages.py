@@ -75,7 +75,8 @@ def test_every_module_is_there_and_used() -> None:
 
 
 def test_only_the_choice_of_colours_and_zone_is_kept() -> None:
-    keepers = {path.name for path in OWN if re.search(r"localStorage|sessionStorage|cookie|indexedDB", path.read_text())}
+    keeps = re.compile(r"localStorage|sessionStorage|cookie|indexedDB")
+    keepers = {path.name for path in OWN if keeps.search(path.read_text(encoding="utf-8"))}
     assert keepers == {"store.js"}
     assert re.findall(r"localStorage\.setItem\((.*)\)", (FOLDER / "store.js").read_text()) == [
         'name === "theme" ? THEME : ZONE, value'
