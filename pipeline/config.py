@@ -57,6 +57,10 @@ class Settings(BaseSettings):
     http_body_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
     http_idle_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 75
 
+    console_hosts: str = ""
+    console_identity_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,100}$")] = ""
+    console_trusted_proxies: str = ""
+
     batch_max_events: Annotated[int, Field(ge=1, le=1_000_000)] = 110_000
     batch_max_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = 32 << 20
     batch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50

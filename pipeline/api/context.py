@@ -10,6 +10,7 @@ import structlog
 from pipeline.api.access.keyring import Keyring
 from pipeline.api.access.limits import Limits
 from pipeline.api.boards.reads import Boards
+from pipeline.api.console.console import Console
 from pipeline.api.events.judge import Judge
 from pipeline.api.events.pressure import Pressure
 from pipeline.api.events.stamps import Stamps, Tick
@@ -33,6 +34,7 @@ class Context:
     metrics: EdgeMetrics
     pressure: Pressure
     boards: Boards
+    console: Console
     stamps: Stamps = field(default_factory=Stamps)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 

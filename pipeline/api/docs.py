@@ -12,12 +12,12 @@ from typing import Final
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal, encode
 
-_POLICY: Final = (
+POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS: Final = (
-    ("Content-Security-Policy", _POLICY),
+    ("Content-Security-Policy", POLICY),
     ("X-Content-Type-Options", "nosniff"),
     ("Vary", "Accept-Encoding"),
     ("Cache-Control", "max-age=3600"),
@@ -46,7 +46,12 @@ class Documentation:
         if found is None:
             raise Refusal(404, "no such path; /docs lists them")
         plain, packed = found
-        return 200, packed if _takes_gzip.search(head.headers.get(b"accept-encoding", b"")) else plain
+        return 200, packed if takes_gzip(head) else plain
+
+
+def takes_gzip(head: Head) -> bool:
+    """Whether the client takes a compressed reply."""
+    return _takes_gzip.search(head.headers.get(b"accept-encoding", b"")) is not None
 
 
 def _packed(source: Traversable) -> bytes:

@@ -6,9 +6,16 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pipeline.api.access.keyring import Caller, Scope
+from pipeline.api.access.keyring import ANYONE, Caller, Scope
 from pipeline.api.access.rights import Right, check_every_game, check_game
-from pipeline.api.boards.get_boards import get_board, get_place, get_statistics, read_segment
+from pipeline.api.boards.get_boards import get_board, get_place, get_statistics
+from pipeline.api.console.audit import get_audit
+from pipeline.api.console.letters import get_letter, get_letters
+from pipeline.api.console.pages import Pages
+from pipeline.api.console.players import get_days, get_games, get_player
+from pipeline.api.console.redrive import MAX_BODY, post_drop, post_redrive
+from pipeline.api.console.stream import get_history, get_overview, get_stream
+from pipeline.api.console.topic import get_records, get_topic
 from pipeline.api.context import Context
 from pipeline.api.docs import Documentation
 from pipeline.api.events.post_batch import MAX_BYTES, post_batch
@@ -17,6 +24,7 @@ from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal, encode, encode_json
 from pipeline.api.openapi import document
+from pipeline.api.parameters import read_segment
 from pipeline.contract.event import MAX_EVENT_BYTES
 
 Post = Callable[[Context, Connection, Head, bytes, Caller], None]
@@ -25,6 +33,8 @@ Get = Callable[[Context, Connection, Head, Caller], Coroutine[Any, Any, None]]
 _GAME: Final = "{game_id}"
 _SEND: Final = Right("write", "the games in the body")
 _READ_GAME: Final = Right("read", "the game in the path")
+_LOOK: Final = Right("read", "every game", page=True)
+_CHANGE: Final = Right("admin", "every game", page=True)
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -84,6 +94,19 @@ CALLS: Final = (
     Route("/api/v1/players/{player_id}/stats", get=get_statistics, right=Right("read", "every game")),
     Route("/api/v1/leaderboards/{game_id}", get=get_board, right=_READ_GAME),
     Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place, right=_READ_GAME),
+    Route("/api/v1/console/overview", get=get_overview, right=_LOOK),
+    Route("/api/v1/console/history", get=get_history, right=_LOOK),
+    Route("/api/v1/console/stream", get=get_stream, right=_LOOK),
+    Route("/api/v1/console/games", get=get_games, right=_LOOK),
+    Route("/api/v1/console/games/{game_id}/days", get=get_days, right=Right("read", "the game in the path", page=True)),
+    Route("/api/v1/console/players/{player_id}", get=get_player, right=_LOOK),
+    Route("/api/v1/console/dead-letters", get=get_letters, right=_LOOK),
+    Route("/api/v1/console/dead-letters/redrive", post=post_redrive, max_body=MAX_BODY, right=_CHANGE),
+    Route("/api/v1/console/dead-letters/drop", post=post_drop, max_body=MAX_BODY, right=_CHANGE),
+    Route("/api/v1/console/dead-letters/{id}", get=get_letter, right=_LOOK),
+    Route("/api/v1/console/audit", get=get_audit, right=_LOOK),
+    Route("/api/v1/console/topic", get=get_topic, right=_LOOK),
+    Route("/api/v1/console/topic/{partition}", get=get_records, right=_LOOK),
 )
 """What takes a key, and what that must be allowed."""
 
@@ -99,14 +122,15 @@ def monitoring_routes(context: Context) -> list[Route]:
 
 def public_routes(context: Context) -> list[Route]:
     """Return what PORT serves."""
-    described, viewer = encode(200, document()), Documentation()
+    described, viewer, pages = encode(200, document()), Documentation(), Pages()
     return [
         *monitoring_routes(context),
         *CALLS,
         Route("/openapi.json", page=lambda _: (200, described)),
         Route("/docs", page=viewer.answer),
         Route("/docs/{file}", page=viewer.answer),
-        Route("/", page=lambda _: (302, encode(302, b"", "text/plain", [("Location", "/docs")]))),
+        Route("/", page=pages.answer),
+        Route("/console/{file}", page=pages.answer),
     ]
 
 
@@ -170,6 +194,8 @@ class Edge:
             caller = self._desk.keyring.caller(head.credential, scope, peer)
         if caller.games is not None:
             route.check(head, caller)
+        if route.right is not None and route.right.page:
+            self._desk.console.origins.check(head, keyless=caller is ANYONE, changes=scope == "admin")
         return caller
 
     def _route(self, head: Head) -> Route:

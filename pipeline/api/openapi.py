@@ -11,9 +11,10 @@ import orjson
 
 from pipeline.api import schemas
 from pipeline.api.access.signatures import TOLERANCE_S
-from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET, Whole
+from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET
 from pipeline.api.events.post_batch import MAX_BYTES, MAX_EVENTS
 from pipeline.api.http.heads import MAX_HEAD_BYTES
+from pipeline.api.parameters import Whole
 from pipeline.api.schemas import EXAMPLE_GAME, EXAMPLE_PLAYER, EXAMPLE_TIME
 from pipeline.contract import event
 from pipeline.contract.boards import ALLTIME, PERIODS

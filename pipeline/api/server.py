@@ -19,6 +19,7 @@ from pipeline.api.access.limits import Limits
 from pipeline.api.boards.postgres import PostgresBoards
 from pipeline.api.boards.reads import Boards
 from pipeline.api.boards.redis import RedisBoards
+from pipeline.api.console.console import make_console
 from pipeline.api.context import Context
 from pipeline.api.database import Database
 from pipeline.api.edge import Edge, monitoring_routes, public_routes
@@ -96,17 +97,20 @@ async def _serve(settings: Settings) -> None:
 async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
     """Run the edge, from the first connection to the last reply."""
     database, valkey = Database(settings), connect(settings)
-    keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or _is_loopback(settings.host))
+    private = _is_loopback(settings.host)
+    keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or private, private=private)
     tasks = set[asyncio.Task[None]]()
     ingest = Ingest(settings, settings.max_in_flight_bytes, others=tasks)
+    metrics = EdgeMetrics(lambda: keyring.wrong)
     context = Context(
         ingest=ingest,
         judge=Judge(load_scoring(settings.scoring_file)),
         keyring=keyring,
         limits=Limits(valkey, settings.rate_limit_rps, settings.rate_limit_bytes_per_s),
-        metrics=EdgeMetrics(lambda: keyring.wrong),
+        metrics=metrics,
         pressure=Pressure(settings.max_in_flight_bytes),
         boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
+        console=make_console(settings, ingest, metrics, valkey),
         tasks=tasks,
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -115,6 +119,7 @@ async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
         await database.open()
         stack.push_async_callback(_stop_ingest, ingest)
         await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
+        await context.console.start(stack)
         context.metrics.gauges(watch.gauges)
         await _listen(settings, context, stack)
         yield

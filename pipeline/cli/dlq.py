@@ -11,7 +11,8 @@ import typer
 
 from pipeline.epoch.rejected import Code
 from pipeline.local.settings import operator_settings
-from pipeline.operations.dlq import Letter, Wanted, open_letters
+from pipeline.operations.dlq import Wanted, open_letters
+from pipeline.sinks.redrive import Letter
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that were no events.")
 

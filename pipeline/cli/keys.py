@@ -10,7 +10,7 @@ import typer
 
 from pipeline.cli.options import AsJson
 from pipeline.local.settings import operator_settings
-from pipeline.operations.keys import SCOPES, Rights, create_key, list_keys, revoke_key
+from pipeline.operations.keys import ADMIN, SCOPES, Rights, create_key, list_keys, revoke_key
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of the HTTP API.")
 _name = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
@@ -21,7 +21,8 @@ def create(  # noqa: PLR0913 (the options of a command)
     name: Annotated[str, typer.Argument(help="Who holds it: 1-100 of A-Z a-z 0-9 _ . -")],
     *,
     scope: Annotated[
-        list[str] | None, typer.Option(help="write or read; may be repeated. Both when not given.")
+        list[str] | None,
+        typer.Option(help="write, read or admin (which also reads); may be repeated. The first two when not given."),
     ] = None,
     game: Annotated[list[str] | None, typer.Option(help="A game it may touch; may be repeated. All if none.")] = None,
     events_per_second: Annotated[
@@ -39,8 +40,12 @@ def create(  # noqa: PLR0913 (the options of a command)
     scopes = tuple(scope or (("write",) if signing else SCOPES))
     if not _name.match(name):
         raise typer.BadParameter("must be 1-100 of A-Z a-z 0-9 _ . -", param_hint="NAME")
-    if wrong := set(scopes) - set(SCOPES):
-        raise typer.BadParameter(f"{', '.join(sorted(wrong))}: must be write or read", param_hint="--scope")
+    if wrong := set(scopes) - {*SCOPES, ADMIN}:
+        raise typer.BadParameter(f"{', '.join(sorted(wrong))}: must be write, read or admin", param_hint="--scope")
+    if ADMIN in scopes and game:
+        raise typer.BadParameter("what an admin changes is of all games", param_hint="--game")
+    if ADMIN in scopes and "read" not in scopes:
+        scopes = (*scopes, "read")
     for rate in (events_per_second, bytes_per_second):
         if rate is not None and not (rate == 0 or 0.001 <= rate <= 1e9):  # noqa: PLR2004 - and so not NaN
             raise typer.BadParameter(f"{rate}: must be 0, or from 0.001 to 1e9", param_hint="--*-per-second")

@@ -1,6 +1,7 @@
 """The intake: what is polled, how much at once, and when it leaves as an epoch."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from time import monotonic
 from typing import Final
 
@@ -77,7 +78,7 @@ class Intake:
         if trigger is None:
             return None
         metrics.epochs.labels(trigger).inc()
-        records = self._batcher.take()
+        records = replace(self._batcher.take(), trigger=trigger)
         spans = self._positions.advance(records.stops())
         return (spans, records) if spans else None
 

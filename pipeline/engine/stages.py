@@ -7,6 +7,7 @@ stage done or not at all; what a stage raises ends the flight.
 
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 
 from pipeline import metrics
 from pipeline.config import Settings
@@ -35,7 +36,7 @@ class Prepare:
         metrics.epoch_events.observe(len(records))
         decoded = self._decoder.decode(records)
         self._report.of_lanes(decoded.lane_faults)
-        epoch = prepare(spans, decoded, self._plan)
+        epoch = replace(prepare(spans, decoded, self._plan), trigger=records.trigger)
         self._report.of_records(epoch.faults)
         return epoch
 

@@ -36,11 +36,12 @@ class Records:
     """Kafka records (columns of RECORD_COLUMNS), in order within their partition.
 
     `ends` are the ends of partitions that were reached. No record need lie right before one: what does may be a
-    transaction's marker, or was compacted away.
+    transaction's marker, or was compacted away. `trigger` is what made them an epoch, once they are one.
     """
 
     frame: pl.DataFrame = field(default_factory=RECORD_COLUMNS.to_frame)
     ends: dict[int, int] = field(default_factory=dict)
+    trigger: Trigger | None = None
 
     def __len__(self) -> int:
         return len(self.frame)

@@ -17,6 +17,7 @@ from pipeline.config import Settings
 from pipeline.contract.boards import Expiry
 from pipeline.contract.offsets import Spans
 from pipeline.epoch.aggregate import Chunk, aggregate, chunk, per_day, per_player
+from pipeline.epoch.batch import Trigger
 from pipeline.epoch.decode import Decoded
 from pipeline.epoch.frame import encode_copy, sort_by_identity
 from pipeline.epoch.narrowing import Fault, Narrowed, narrow
@@ -58,7 +59,7 @@ class Epoch:
 
     `records` (timestamp, key, value) are all of them, which the events' `row` counts. `effects` are those of exactly
     these events, or None when they are yet to be prepared. `faults` are what the records rejected as `internal` met.
-    `whole` tells that nothing of it was dropped because it is written already.
+    `whole` tells that nothing of it was dropped because it is written already, `trigger` what made it due.
     """
 
     spans: Spans
@@ -68,6 +69,7 @@ class Epoch:
     effects: Effects | None
     faults: list[Fault]
     whole: bool = True
+    trigger: Trigger | None = None
 
     def without(self, marks: dict[int, int]) -> "Epoch":
         """Drop what lies below the watermark of its partition; it is `whole` no more where something does."""

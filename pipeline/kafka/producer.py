@@ -65,6 +65,15 @@ class Record(msgspec.Struct, gc=False, frozen=True):
     milliseconds: int
 
 
+class Resent(msgspec.Struct, gc=False, frozen=True):
+    """A record that is sent again, of whoever produced it: it may have no key, and be a tombstone."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    milliseconds: int
+
+
 class Ingest:
     """The topic, as the edge sees it: publish a record, learn its fate.
 
@@ -84,7 +93,7 @@ class Ingest:
         self._next: Producer | None = None
         self._probes = 0
         self._doubted = asyncio.Event()
-        self._gathered: list[tuple[Record, Settled]] = []
+        self._gathered: list[tuple[Record | Resent, Settled]] = []
         self._held = 0
         self._since = 0.0
         self._armed = False
@@ -116,7 +125,7 @@ class Ingest:
             raise ConfigurationError(denial)
         self._probing = watched(self._keep_probing())
 
-    def publish(self, record: Record, settled: Settled) -> None:
+    def publish(self, record: Record | Resent, settled: Settled) -> None:
         """Send one record; `settled` is called later, once."""
         if self._unconfirmed[0]:
             settled = self._noting(settled)

@@ -72,6 +72,7 @@ def run(root: Path | None, say: Say) -> None:
         programs = _programs(stack.directory, ports)
         with recorded_run(stack.directory, {"PORT": ports.api}), _started(programs, stack, ports, supervisor, say):
             _await(lambda: all(program.ready for program in programs), programs, stop, "be ready")
+            say(f"Console   http://{HOST}:{ports.api}")
             say(f"API       http://{HOST}:{ports.api}, its documentation http://{HOST}:{ports.api}/docs")
             say(f"Consumer  metrics and health on http://{HOST}:{ports.consumer}; logs in {programs[0].log.parent}")
             _first_load(ports, settings, programs, stop, say)

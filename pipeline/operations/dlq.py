@@ -1,10 +1,8 @@
 """The dead letters: records that were no events, looked at, sent again, or dropped.
 
 A redriven record is a new record of the topic, judged like any other: mended meanwhile (a rule, the scoring table, a
-partition for its day), it counts; still bad, it comes back as a new row. It keeps the identity it had: where it
-carried no event_id or no timestamp, it is given those of its first place in the topic, so that sending it twice, or
-again after only some of several were acknowledged, is one event. Where that place has no time either (a record's own
-may be any number), it is the time at which the first service met it.
+partition for its day), it counts; still bad, it comes back as a new row. It keeps the identity it had
+(`sinks.redrive`), so that sending it twice, or again after only some of several were acknowledged, is one event.
 
 Letters are read and sent by bytes, not by number, whatever lies in the table. One that is longer than an event may be
 is never sent: it would come back, and of such a record only the beginning is kept (`sinks.letters`).
@@ -13,67 +11,32 @@ is never sent: it would come back, and of such a record only the beginning is ke
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
-import orjson
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from psycopg import sql
 from psycopg.rows import class_row
 
 from pipeline.config import Settings
-from pipeline.contract.event import EARLIEST, LATEST, MAX_EVENT_BYTES, format_timestamp, record_id
+from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, translate
 from pipeline.kafka.sizes import STORED_NOT, SizeLimit
 from pipeline.sinks.connection import connect, translated
+from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
 
-_COLUMNS: Final = sql.SQL(
-    "id, created_at, consumer_service, code, error_message, topic, partition, record_offset, record_timestamp,"
-    " record_key, record_value, original_event, redriven_at, dropped_at, (SELECT min(same.created_at)"
-    " FROM dlq_events AS same WHERE (same.topic, same.partition, same.record_offset, same.record_timestamp)"
-    " = (dlq_events.topic, dlq_events.partition, dlq_events.record_offset, dlq_events.record_timestamp)) AS first_met"
-)
+_COLUMNS: Final = sql.SQL(LETTER)
 _PAGE: Final = 1_000
 _PAGE_BYTES: Final = 8 << 20
-_SIZE: Final = sql.SQL(
-    "coalesce(octet_length(record_value), 0) + coalesce(octet_length(record_key), 0) + octet_length(original_event)"
-)
-_FITS: Final = sql.SQL("coalesce(octet_length(record_value), 0) <= {}").format(sql.Literal(MAX_EVENT_BYTES))
+_SIZE: Final = sql.SQL(SIZE)
+_FITS: Final = sql.SQL(VALUE_SIZE + " <= {}").format(sql.Literal(MAX_EVENT_BYTES))
 _FLUSH_SECONDS: Final = 60.0
 
 
 class UnknownLetterError(PipelineError):
     """No dead letter has this id, or it is not in a state that allows what was asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """One row of dlq_events; `first_met` is when the first service wrote one for the same record."""
-
-    id: int
-    created_at: datetime
-    consumer_service: str
-    code: str
-    error_message: str
-    topic: str
-    partition: int
-    record_offset: int
-    record_timestamp: datetime
-    record_key: bytes | None
-    record_value: bytes | None
-    original_event: str
-    redriven_at: datetime | None
-    dropped_at: datetime | None
-    first_met: datetime
-
-    @property
-    def state(self) -> str:
-        """What became of it: open, redriven or dropped."""
-        if self.dropped_at is not None:
-            return "dropped"
-        return "open" if self.redriven_at is None else "redriven"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,42 +221,10 @@ def open_letters(settings: Settings) -> "closing[DeadLetters]":
     return closing(DeadLetters(settings))
 
 
-def mended(letter: Letter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:
-    """Return the value to send, with its identity spliced in where it lacks one, and the headers that the edge sets.
-
-    The bytes are not written anew: a value that JSON readers disagree about must come back as it was.
-    """
-    value = letter.record_value
-    loaded = _object(value)
-    if value is None or loaded is None:
-        return value, []
-    added = {}
-    if "event_id" not in loaded:
-        added["event_id"] = str(record_id(letter.topic, letter.partition, letter.record_offset))
-    if "timestamp" not in loaded:
-        own = letter.record_timestamp
-        moment = own if EARLIEST <= own <= LATEST else letter.first_met
-        added["timestamp"] = format_timestamp(moment.astimezone(UTC))
-    if added:
-        body = value.rstrip()[:-1]  # an object ends with its brace
-        value = body + (b"," if loaded else b"") + orjson.dumps(added)[1:]
-    named = {**loaded, **added}
-    headers = [(name, named[name]) for name in ("event_type", "event_id") if isinstance(named.get(name), str)]
-    return value, [(name, text.encode()) for name, text in headers]
-
-
-def _object(value: bytes | None) -> dict[str, Any] | None:
-    try:
-        loaded = orjson.loads(value or b"")
-    except orjson.JSONDecodeError:
-        return None
-    return loaded if isinstance(loaded, dict) else None
-
-
 def _where(wanted: Wanted, *, only_open: bool = False) -> sql.Composable:
     parts: list[sql.Composable] = [sql.SQL("true")]
     if wanted.only_open or only_open:
-        parts.append(sql.SQL("redriven_at IS NULL AND dropped_at IS NULL"))
+        parts.append(sql.SQL(WAITING))
     if wanted.service is not None:
         parts.append(sql.SQL("consumer_service = {}").format(sql.Literal(wanted.service)))
     if wanted.reason_contains is not None:

@@ -13,6 +13,11 @@ from pipeline.errors import PipelineError
 from pipeline.sinks.connection import connect, translated
 
 SCOPES: Final = ("write", "read")
+"""What a key may do where nothing else is asked for."""
+
+ADMIN: Final = "admin"
+"""The scope of those who may change things through the console; it is given by name only."""
+
 _COLUMNS: Final = (
     "id, name, scopes, games, events_per_second, bytes_per_second, created_at, revoked_at, signing_secret IS NOT NULL"
 )

@@ -175,7 +175,7 @@ class PostgresSink:
             calls = calls_for(live.spans, effects.chunks) if self._role.uses_redis else []
             self.owe(connection, calls)
             fates = _fates(live, admitted.events, bad)
-            self.advance(connection, fates)
+            self.advance(connection, fates, epoch)
         return Written(epoch.spans, fates, calls, live.whole)
 
     def fence(self, connection: psycopg.Connection, epoch: Epoch) -> dict[int, int]:
@@ -229,10 +229,11 @@ class PostgresSink:
         columns: LiteralString = "group_id, topic, partition, from_offset, next_offset, chunk, chunks, payload"
         copy_in(connection, sql.SQL("pipeline_outbox ({})").format(sql.SQL(columns)), encode_copy(rows))
 
-    def advance(self, connection: psycopg.Connection, fates: Sequence[Fates]) -> None:
-        """Move the watermarks to the stops of their spans, and book what became of the records."""
+    def advance(self, connection: psycopg.Connection, fates: Sequence[Fates], epoch: Epoch) -> None:
+        """Move the watermarks to the stops of their spans, and book what became of the records of which epoch."""
         rows = [(one.span.partition, one.span.stop, one.admitted, one.duplicates, one.dead_lettered) for one in fates]
-        connection.execute(_ADVANCE, (*map(list, zip(*rows, strict=True)), self._group, self._topic))
+        columns = map(list, zip(*rows, strict=True))
+        connection.execute(_ADVANCE, (len(epoch.records), epoch.trigger, *columns, self._group, self._topic))
 
     def _stage(self, connection: psycopg.Connection) -> None:
         connection.execute(_STAGING)
@@ -261,7 +262,8 @@ def _count(events: pl.DataFrame) -> Counter[int]:
 _ADVANCE: Final = """
 UPDATE pipeline_watermarks AS mark
 SET next_offset = span.stop, admitted = mark.admitted + span.admitted,
-    duplicates = mark.duplicates + span.duplicates, dead_lettered = mark.dead_lettered + span.dead, updated_at = now()
+    duplicates = mark.duplicates + span.duplicates, dead_lettered = mark.dead_lettered + span.dead, updated_at = now(),
+    epoch_events = %s, epoch_trigger = %s
 FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
      AS span(partition, stop, admitted, duplicates, dead)
 WHERE mark.partition = span.partition AND mark.group_id = %s AND mark.topic = %s

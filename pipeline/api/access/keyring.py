@@ -17,7 +17,7 @@ from pipeline.api.http.replies import Header, Refusal
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
 
-Scope = Literal["write", "read"]
+Scope = Literal["write", "read", "admin"]
 _FAILURES_PER_MINUTE: Final = 30
 _REMEMBERED_PEERS: Final = 10_000
 
@@ -50,13 +50,17 @@ ANYONE: Final = Caller("anyone", frozenset({"write", "read"}))
 
 
 class Keyring:
-    """The keys in force. `replace` swaps in what the database holds; the static keys of API_KEYS stay."""
+    """The keys in force. `replace` swaps in what the database holds; the static keys of API_KEYS stay.
 
-    def __init__(self, static: Mapping[bytes, Caller], *, may_be_open: bool) -> None:
+    Open, it lets everybody write and read; and change things (`admin`) only where it is `private`, on loopback.
+    """
+
+    def __init__(self, static: Mapping[bytes, Caller], *, may_be_open: bool, private: bool = False) -> None:
         self._static = dict(static)
         self._callers = dict(static)
         self._signers: Mapping[str, Signer] = {}
         self._may_be_open = may_be_open
+        self._private = private
         self._failures: dict[str, int] = {}
         self.wrong = 0
         self.open = may_be_open and not static
@@ -78,7 +82,7 @@ class Keyring:
     def caller(self, credential: bytes, scope: Scope, peer: str) -> Caller:
         """Return who calls. Raises Refusal: 401 for no key or a wrong one, 403 for a key without the scope, or 429."""
         if self.open:
-            return ANYONE
+            return self._anyone(scope)
         found = self._callers.get(credential)
         if found is None:
             raise self._unknown(credential, peer)
@@ -92,7 +96,7 @@ class Keyring:
         Raises Refusal as `caller` does. `now` is the Unix time.
         """
         if self.open:
-            return ANYONE
+            return self._anyone(scope)
         found = read_signature(parameters)
         signer = self._signers.get(found.key_id) if found is not None else None
         if found is None or signer is None or not (body is None or found.is_of(signer.secret, body)):
@@ -105,9 +109,20 @@ class Keyring:
             raise _forbidden(signer.caller, scope)
         return signer.caller
 
+    def admits(self, credential: bytes, scope: Scope) -> bool:
+        """Whether a key that was let in would be let in now."""
+        found = self._callers.get(credential)
+        return self.open or (found is not None and scope in found.scopes)
+
     def forgive(self) -> None:
         """Forget failed tries; called each minute."""
         self._failures.clear()
+
+    def _anyone(self, scope: Scope) -> Caller:
+        if scope == "admin" and not self._private:
+            reason = "only a key of scope admin may do this: gamemetrics keys create NAME --scope admin"
+            raise Refusal(401, reason, _BEARER)
+        return ANYONE
 
     def _unknown(self, credential: bytes, peer: str) -> Refusal:
         if not credential:
@@ -130,7 +145,10 @@ def _forbidden(caller: Caller, scope: Scope) -> Refusal:
 
 
 def static_keys(settings: Settings) -> dict[bytes, Caller]:
-    """Read API_KEYS: `name:secret` or `secret`, comma-separated, each with every right. Raises ConfigurationError."""
+    """Read API_KEYS: `name:secret` or `secret`, comma-separated. Each may write and read; none is of scope admin.
+
+    Raises ConfigurationError.
+    """
     found: dict[bytes, Caller] = {}
     for number, entry in enumerate(
         filter(None, map(str.strip, settings.api_keys.get_secret_value().split(","))), start=1

@@ -16,10 +16,11 @@ About = Literal["the game in the path", "the games in the body", "every game"]
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """A scope, over some games."""
+    """A scope, over some games; `page`: a browser's page asks, and `origins` judges which page it is."""
 
     scope: Scope
     about: About
+    page: bool = False
 
 
 def game_fault(caller: Caller, game_id: str) -> str:

@@ -6,6 +6,7 @@ A connection is always in one of these states, and the sweep knows how long it m
     head        a head has begun                        -> 408
     body        a body is arriving                      -> 408
     busy        the application works on a request; what the client sends meanwhile waits, up to a bound
+    streaming   a reply goes on until either side ends the connection; what the client sends is thrown away
     stuck       the client does not read its replies    -> cut
     lingering   the last reply is written; what still arrives is thrown away, so that the client can read that reply
                 before a reset reaches it
@@ -13,6 +14,7 @@ A connection is always in one of these states, and the sweep knows how long it m
 
 import asyncio
 import math
+import socket
 import time
 from collections.abc import Mapping
 from typing import Final, Literal, Protocol, cast
@@ -23,13 +25,16 @@ from pipeline.api.http.replies import Refusal, without_body
 
 _READ_AHEAD: Final = 64 * 1024
 _LINGER_BYTES: Final = 16 * 1024 * 1024
+_STREAM_BYTES: Final = 64 * 1024
+"""What may wait for a client of a stream to read it; until it has, the pieces that follow are not for it."""
 
 
-State = Literal["idle", "head", "body", "busy", "stuck", "lingering"]
+State = Literal["idle", "head", "body", "busy", "streaming", "stuck", "lingering"]
 IDLE: Final = "idle"
 HEAD: Final = "head"
 BODY: Final = "body"
 BUSY: Final = "busy"
+STREAMING: Final = "streaming"
 STUCK: Final = "stuck"
 LINGERING: Final = "lingering"
 _TAKES_MORE: Final = frozenset({IDLE, HEAD, BODY})
@@ -45,6 +50,7 @@ def patience(*, head: float, body: float, idle: float) -> Patience:
         HEAD: head,
         BODY: body,
         BUSY: math.inf,
+        STREAMING: math.inf,
         STUCK: 20.0,
         LINGERING: 2.0,
     }
@@ -57,7 +63,7 @@ class Application(Protocol):
         """Return how many bytes the request's body may have. Raises Refusal if it is refused by its head alone."""
 
     def call(self, connection: "Connection", head: Head, body: bytes) -> None:
-        """Answer a request, now or later, by one call of connection.reply or connection.refuse."""
+        """Answer a request, now or later, by one call of connection.reply, connection.refuse or connection.begin."""
 
     def answered(self, head: Head | None, status: int, seconds: float) -> None:
         """Count a reply; `head` is None where none could be read."""
@@ -91,7 +97,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_advancing", "_body", "_chunks", "_discarded", "_head", "_last", "_reserved", "_resting", "_server",
-        "_transport", "_unread", "peer", "since", "started", "state",
+        "_streams", "_transport", "_unread", "peer", "since", "started", "state",
     )  # fmt: skip
 
     def __init__(self, server: ServerState) -> None:
@@ -106,6 +112,7 @@ class Connection(asyncio.Protocol):
         self._advancing = False
         self._last = False  # nothing is answered after the request at hand
         self._resting = False  # reading is paused
+        self._streams = False  # the reply at hand goes on
         self.peer = ""
         self.started = 0.0  # when the request at hand was complete, by the monotonic clock
         self.state: State = IDLE
@@ -131,7 +138,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what arrived as far as it goes."""
-        if self.state == LINGERING:
+        if self.state == LINGERING or self._streams:
             self._discarded += len(data)
             if self._discarded > _LINGER_BYTES:
                 self.abort()
@@ -153,7 +160,9 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         """Go on, now that the client has read."""
-        if self.state == STUCK:
+        if self.state == STUCK and self._streams:
+            self._enter(STREAMING)
+        elif self.state == STUCK:
             self._enter(IDLE)
             self._advance(self._unread)
 
@@ -181,6 +190,37 @@ class Connection(asyncio.Protocol):
         """Answer the request at hand with an error, and go on to the next."""
         self.reply(refusal.status, refusal.reply())
 
+    def begin(self, status: int, start: bytes) -> None:
+        """Answer the request at hand by a reply that goes on: its head, what `push` adds, until the connection ends.
+
+        It has no length, and ends with the connection: so the same bytes go to everybody, of HTTP/1.0 too.
+        """
+        head, self._head = self._head, None
+        self._server.application.answered(head, status, time.monotonic() - self.started)
+        transport = self._transport
+        if transport is None or self._server.draining or (head is not None and head.method == "HEAD"):
+            self._finish(start)
+            return
+        transport.set_write_buffer_limits(high=_STREAM_BYTES)
+        # The system's own buffer would hold minutes of a stream that nobody reads.
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _STREAM_BYTES)
+        self._streams = self._last = True
+        self._unread = b""
+        self._enter(STREAMING)
+        transport.write(start.replace(b"\r\n", self._server.dated + b"Connection: close\r\n", 1))
+        if self._resting:
+            transport.resume_reading()
+
+    @property
+    def streams(self) -> bool:
+        """Whether a reply goes on here."""
+        return self._streams and self._transport is not None and not self._transport.is_closing()
+
+    def push(self, piece: bytes) -> None:
+        """Add a piece to the reply that goes on, unless the client has not read those before it."""
+        if self.state == STREAMING and self._transport is not None:
+            self._transport.write(piece)
+
     def sweep(self, now: float) -> None:
         """End the connection if it has stood in its state for too long."""
         if now - self.since <= self._server.patience[self.state]:
@@ -196,6 +236,8 @@ class Connection(asyncio.Protocol):
         """Close now if nothing is owed to the client, else after the reply at hand."""
         if self.state == BUSY:
             self._last = True
+        elif self.state == STUCK and self._streams:
+            self.abort()
         else:
             self.close()
 

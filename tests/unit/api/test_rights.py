@@ -24,4 +24,13 @@ def test_a_right_is_about_what_the_path_tells() -> None:
 
 
 def test_what_reads_needs_read_and_what_writes_needs_write() -> None:
-    assert {(route.get is not None, route.scope) for route in CALLS} == {(True, "read"), (False, "write")}
+    assert {(route.get is not None, route.scope) for route in CALLS} == {
+        (True, "read"), (False, "write"), (False, "admin"),
+    }  # fmt: skip
+
+
+def test_what_the_console_asks_is_judged_by_the_page_that_asks() -> None:
+    for route in CALLS:
+        assert route.right is not None
+        assert route.right.page is route.template.startswith("/api/v1/console/"), route.template
+        assert route.right.page or route.scope != "admin", route.template

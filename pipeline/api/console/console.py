@@ -1,0 +1,73 @@
+"""What the console's calls share: its own connections to PostgreSQL, the collector, the reader of the topic."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+
+from redis.asyncio import Redis
+
+from pipeline.api.access.origins import Origins, configured_origins
+from pipeline.api.console.collector import Collector
+from pipeline.api.console.overview import Composer
+from pipeline.api.console.reader import Reader
+from pipeline.api.console.sources import (
+    LETTERS_SECONDS,
+    Kafka,
+    Source,
+    ask_marks,
+    ask_redis,
+    ask_waiting,
+)
+from pipeline.api.database import Database
+from pipeline.api.metrics import EdgeMetrics
+from pipeline.config import Settings
+from pipeline.kafka.producer import Ingest
+
+
+@dataclass(slots=True, eq=False)
+class Console:
+    """The console of one process."""
+
+    topic: str
+    origins: Origins
+    database: Database
+    composer: Composer
+    collector: Collector
+    reader: Reader
+    kafka: Kafka
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Begin to collect, until the stack ends."""
+        stack.callback(self.kafka.close)
+        stack.push_async_callback(self.reader.close)
+        stack.push_async_callback(self.database.close)
+        await self.database.open()
+        await self.collector.start(stack)
+
+
+def make_console(settings: Settings, ingest: Ingest, metrics: EdgeMetrics, valkey: Redis) -> Console:
+    """Put the console together. Raises ConfigurationError.
+
+    Its pool is its own: whoever looks at a busy database must not take the connections of those who play.
+    """
+    topic, database, kafka = settings.kafka_topic, Database(settings), Kafka(settings)
+    marks = Source(partial(ask_marks, database, topic))
+
+    def groups() -> list[str]:
+        return sorted({mark.group for mark in marks.reading.value}) if marks.reading is not None else []
+
+    composer = Composer(
+        topic,
+        lambda: ingest.fault,
+        lambda: (metrics.published, metrics.failed),
+        (
+            Source(kafka.bounds),
+            marks,
+            Source(partial(ask_redis, valkey, topic, groups)),
+            Source(partial(ask_waiting, database), LETTERS_SECONDS),
+        ),
+    )
+    origins = configured_origins(settings)
+    return Console(topic, origins, database, composer, Collector(composer), Reader(settings), kafka)

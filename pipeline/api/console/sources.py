@@ -1,0 +1,175 @@
+"""What the overview is made of: each server asked on its own, again and again, and what it said last.
+
+One that is away, frozen or slow delays nobody but itself: each has a task of its own, each question a deadline, and
+what is shown meanwhile is the last answer with how old it is.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, TypeVar, cast, get_args
+
+from redis.asyncio import Redis
+
+from pipeline.api.database import Database
+from pipeline.api.valkey import answering
+from pipeline.config import Settings
+from pipeline.contract.boards import watermark_key
+from pipeline.epoch.rejected import Code
+from pipeline.errors import PipelineError, UnavailableError
+from pipeline.kafka.ends import Bounds, LogEnds
+from pipeline.sinks.redrive import WAITING
+from pipeline.sinks.watermarks import PROGRESS, read_standings
+
+WATCHED_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 5.0
+_KAFKA_SECONDS: Final = 3.0
+LETTERS_SECONDS: Final = 5.0
+MOST_COUNTED: Final = 50_000
+"""Dead letters of one code are counted up to here: to count millions every few seconds costs more than it tells."""
+
+T = TypeVar("T")
+
+
+class Pace:
+    """How often a server is asked: each second while somebody watches, else every five."""
+
+    def __init__(self) -> None:
+        self._watched = asyncio.Event()
+
+    def watch(self, *, watched: bool) -> None:
+        """Note whether somebody watches; those that rest wake up when somebody begins to."""
+        if watched:
+            self._watched.set()
+        else:
+            self._watched.clear()
+
+    async def rest(self, began: float, least: float = WATCHED_SECONDS) -> None:
+        """Wait for the next turn after the one that began then (the loop's time), `least` seconds at least."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._watched.wait(), max(0.0, began + IDLE_SECONDS - loop.time()))
+        await asyncio.sleep(max(0.0, began + least - loop.time()))
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[T]):
+    """What a server said, and when (the loop's time)."""
+
+    value: T
+    at: float
+
+
+class Source(Generic[T]):
+    """One question, put again and again. `reading` is the last answer, `fault` why the last try had none."""
+
+    def __init__(self, ask: Callable[[], Awaitable[T]], least: float = WATCHED_SECONDS) -> None:
+        self._ask = ask
+        self._least = least
+        self.reading: Reading[T] | None = None
+        self.fault = "not asked yet"
+        self.asked = False
+
+    async def keep_asking(self, pace: Pace) -> None:
+        """Ask until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            began = loop.time()
+            try:
+                answer = await self._ask()
+                self.reading, self.fault = Reading(answer, loop.time()), ""
+            except PipelineError as error:
+                self.fault = str(error)
+            self.asked = True
+            await pace.rest(began, self._least)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One group's watermark in one partition, as PostgreSQL has it, `idle_seconds` after it was moved last."""
+
+    group: str
+    partition: int
+    first: int
+    next: int
+    admitted: int
+    duplicates: int
+    dead_lettered: int
+    updated_at: datetime
+    idle_seconds: float
+    epoch_events: int | None
+    epoch_trigger: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """How many dead letters wait, by code; of one that has `MOST_COUNTED`, at least so many."""
+
+    by_code: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """How many there are in all."""
+        return sum(self.by_code.values())
+
+
+class Kafka:
+    """Asks for the bounds of the topic's logs, in a thread of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._ends = LogEnds(settings)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="log-ends")
+
+    async def bounds(self) -> Bounds:
+        """Return the bounds. Raises PipelineError."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._ends.ask, _KAFKA_SECONDS)
+
+    def close(self) -> None:
+        """Let the thread end after the question at hand, which has a deadline."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+
+async def ask_marks(database: Database, topic: str) -> list[Mark]:
+    """Return the watermarks of all groups. Raises UnavailableError."""
+    return [Mark(*row) for row in await database.rows(PROGRESS, [topic])]
+
+
+async def ask_waiting(database: Database) -> Waiting:
+    """Count the dead letters that wait. Raises UnavailableError."""
+    rows = await database.rows(_COUNT_WAITING, [MOST_COUNTED, list(get_args(Code))])
+    return Waiting({code: count for code, count in rows if count})
+
+
+async def ask_redis(valkey: Redis, topic: str, groups: Callable[[], list[str]]) -> dict[str, dict[int, int]]:
+    """Return where Redis stands, by group and partition. Raises UnavailableError."""
+    found = {}
+    async with answering():
+        await valkey.ping()
+    for group in groups():
+        async with answering():
+            stored = cast("dict[str, str]", await valkey.hgetall(watermark_key(group)))
+        raw = {_bytes(name): _bytes(mark) for name, mark in stored.items()}
+        found[group] = {partition: one.offset for partition, one in read_standings(raw, topic).items()}
+    return found
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+def told(source: Source[T]) -> T:
+    """Return a source's last answer. Raises UnavailableError where its server has none now."""
+    if source.reading is None or source.fault:
+        raise UnavailableError(source.fault)
+    return source.reading.value
+
+
+# By an index of those that wait alone; each code's count ends at a bound.
+_COUNT_WAITING: Final = f"""
+SELECT code, (SELECT count(*) FROM (SELECT FROM dlq_events WHERE dlq_events.code = codes.code AND {WAITING}
+                                    LIMIT %s) AS found)
+FROM unnest(%s::text[]) AS codes(code)
+"""  # noqa: S608 - a constant of ours
