@@ -57,7 +57,7 @@ function Game({ game, values }) {
 
 /** The days, or the weeks, that have a board. */
 function Days({ game, period, date, at }) {
-  const load = useLoad((signal) => get(path("api", "v1", "console", "games", game, "days") + query({ limit: 400 }), signal), [game, "days"]);
+  const load = useLoad((signal) => get(path("api", "v1", "console", "games", game, "days") + query({ limit: 366 }), signal), [game, "days"]);
   return html`<${Loaded} load=${load} what="days">${({ days }) => {
     const choices = period === "weekly" ? [...new Map(days.map((day) => [weekOf(day), day])).entries()] : days.map((day) => [day, day]);
     const chosen = choices.find(([label, day]) => (period === "weekly" ? date && label === weekOf(date) : day === date));

@@ -47,7 +47,7 @@ export function ChangeDialog({ action, body, what, clear, close, done }) {
       ? html`<p class="alert good" role="status"><span><strong>${words.done}: ${counted(result.count, "letter")}.</strong> ${result.done === false ? "There are more: do it again." : "It is noted below, with your reason."}</span></p>
           <div class="actions end"><button type="button" class="main" onClick=${leave}>Close</button></div>`
       : preview
-        ? html`<p><strong>${counted(preview.count, "letter")}.</strong> ${words.effect}</p><${Sample} of=${preview} />
+        ? html`<p><strong>${counted(preview.count, "letter")}.</strong> ${words.effect}${preview.unfit ? ` ${counted(preview.unfit, "letter")} more can never be sent again: drop them.` : ""}</p><${Sample} of=${preview} />
             <form onSubmit=${submit}>
               <${Field} id="reason" label="Why (kept with your name)"><input id="reason" name="reason" required maxlength="500" autocomplete="off" pattern=".*\\S.*" /><//>
               <div class="actions end"><button type="button" onClick=${leave}>Cancel</button>

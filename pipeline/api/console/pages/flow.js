@@ -86,7 +86,7 @@ function Group({ at, of }) {
   if (!of.group) {
     return html`<${Box} at=${at} title="Consumer" state="degraded" big="none" lines=${["start “gamemetrics consume”"]} />`;
   }
-  const epoch = of.epoch ? `epoch: ${counted(of.epoch.events, "event")}, ${trigger(of.epoch.trigger)}` : "no epoch yet";
+  const epoch = of.epoch ? `epoch of ${count(of.epoch.events)}, ${trigger(of.epoch.trigger)}` : "no epoch yet";
   return html`<${Box} at=${at} title="Consumer" state=${of.state} reason=${of.reason} big=${of.lag_records ? `${roughly(of.lag_records)} behind` : "no lag"} lines=${[of.group, epoch]} />`;
 }
 
@@ -121,7 +121,8 @@ function Small({ at, text, bad, to }) {
 
 function freshness(groups) {
   const known = groups.map((group) => group.freshness_seconds).filter((value) => value != null);
-  return known.length ? { big: duration(Math.max(...known)), lines: ["sent to readable", "events and boards"] } : { big: "ready", lines: ["events and boards"] };
+  const oldest = Math.max(...known);
+  return { big: known.length && oldest ? `${duration(oldest)} old` : "up to date", lines: [oldest > 0 ? "what comes next" : "nothing waits", "events and boards"] };
 }
 
 function behind(records) {

@@ -41,7 +41,7 @@ function List({ state, code, before, ask, turn }) {
       <div class="segments" role="group" aria-label="State">${Object.entries(STATES).map(([name, title]) => html`<a key=${name} href=${at({ state: name === "waiting" ? "" : name })} aria-current=${name === state ? "true" : null}>${title}</a>`)}</div>
     </div>
     <${Loaded} load=${load} what="dead letters">${(page) => html`
-      <${Codes} counts=${page.by_code} code=${code} at=${at} />
+      <${Codes} counts=${state === "waiting" ? page.by_code : {}} code=${code} at=${at} />
       ${code && html`<p class="muted">${MEANINGS[code] ?? ""}</p>`}
       ${page.letters.length
         ? html`${state === "waiting" && html`<${Actions} page=${page} code=${code} chosen=${chosen} ask=${ask} clear=${() => choose(new Set())} />`}

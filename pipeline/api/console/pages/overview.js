@@ -53,7 +53,7 @@ function Charts({ overview, history }) {
     <${Tile} title="Accepted" value=${rate(now.accepted)} unit="events/s" show=${perSecond} ...${at("accepted")} />
     <${Tile} title="Counted" value=${rate(now.counted)} unit="events/s" show=${perSecond} ...${at("counted")} />
     <${Tile} title="Lag" value=${count(now.lag_records)} unit=${lagUnit(overview, now)} show=${(value) => counted(Math.round(value), "record")} ...${at("lag_records")} />
-    <${Tile} title="Freshness" value=${duration(now.freshness_seconds)} unit="sent to readable" show=${duration} ...${at("freshness_seconds")} />
+    <${Tile} title="Freshness" value=${duration(now.freshness_seconds)} unit=${now.freshness_seconds ? "oldest that waits" : now.freshness_seconds === 0 ? "nothing waits" : ""} show=${duration} ...${at("freshness_seconds")} />
     <${Tile} title="Dead letters" value=${count(now.dead_letters)} unit=${now.dead_letters === 1 ? "waits" : "wait"} show=${(value) => counted(Math.round(value), "letter")} ...${at("dead_letters")} />
   </div>`;
 }
@@ -64,6 +64,7 @@ function lagUnit(overview, now) {
 }
 
 function Positions({ group }) {
+  const committed = group.partitions.some((one) => one.committed != null); // not every server asks Kafka for it
   const most = Math.max(SMALL_LAG, ...group.partitions.map((one) => one.lag_records));
   return html`<${Card} title=${html`Positions of <span class="name">${group.group}</span>`} aside=${html`<${State} state=${group.state} reason=${group.reason} />`}>
     ${group.state !== "ok" && group.reason && html`<p>${group.reason}</p>`}
@@ -72,11 +73,11 @@ function Positions({ group }) {
       : "No epoch yet. "}${counted(group.admitted, "event")} counted, ${count(group.duplicates)} sent again and not counted twice, ${count(group.dead_lettered)} to the dead letters.</p>
     <div class="scroll" tabindex="0" role="region" aria-label=${`Positions of ${group.group}`}><table>
       <thead><tr><th scope="col">Partition</th><th scope="col" class="number">End of the log</th><th scope="col" class="number">PostgreSQL</th>
-        <th scope="col" class="number">Redis</th><th scope="col" class="number narrow-hide">Committed</th><th scope="col" class="number">Lag</th><th scope="col" class="bar-cell narrow-hide"><span class="unseen">Share of the lag</span></th><th scope="col" class="number narrow-hide">Moved</th></tr></thead>
+        <th scope="col" class="number">Redis</th>${committed && html`<th scope="col" class="number narrow-hide">Committed</th>`}<th scope="col" class="number">Lag</th><th scope="col" class="bar-cell narrow-hide"><span class="unseen">Share of the lag</span></th><th scope="col" class="number narrow-hide">Moved</th></tr></thead>
       <tbody>${group.partitions.map((one) => html`<tr key=${one.partition}>
         <th scope="row"><a href=${href("topic", [String(one.partition)])}>${one.partition}</a></th>
         <td class="number">${count(one.end)}</td><td class="number">${count(one.postgres)}</td><td class="number">${count(one.redis)}</td>
-        <td class="number narrow-hide">${count(one.committed)}</td><td class="number"><strong>${count(one.lag_records)}</strong></td>
+        ${committed && html`<td class="number narrow-hide">${count(one.committed)}</td>`}<td class="number"><strong>${count(one.lag_records)}</strong></td>
         <td class="bar-cell narrow-hide">${one.lag_records > 0 && html`<span class="bar warn" style=${{ width: `${(100 * one.lag_records) / most}%` }}></span>`}</td>
         <td class="number narrow-hide"><${Time} at=${one.updated_at} /></td></tr>`)}
       </tbody></table></div>
@@ -99,7 +100,7 @@ function Letters({ letters }) {
   const codes = Object.entries(letters.by_code).sort((a, b) => b[1] - a[1]);
   return html`<${Card} title="Dead letters" aside=${html`<a href=${href("dead-letters")}>All</a>`}>
     ${letters.waiting
-      ? html`<p><strong>${counted(letters.waiting, "record")}</strong> could not be counted and wait${letters.waiting === 1 ? "s" : ""} for a decision.</p>
+      ? html`<p><strong>${letters.at_least ? "At least " : ""}${counted(letters.waiting, "record")}</strong> could not be counted and wait${letters.waiting === 1 ? "s" : ""} for a decision.</p>
         <ul class="segments">${codes.map(([code, number]) => html`<li key=${code}><a class="chip" href=${href("dead-letters", [], { code })}>${code}: ${count(number)}</a></li>`)}</ul>`
       : html`<p class="muted">None waits. A record that breaks the contract comes here with its reason; its neighbours are counted.</p>`}
   <//>`;

@@ -5,7 +5,7 @@ import { useState } from "./hooks.js";
 import { html } from "./html.js";
 import { Record, Save } from "./record.js";
 import { go, href } from "./router.js";
-import { Card, Empty, Field, Loaded, Title, useLoad } from "./ui.js";
+import { Card, Empty, Field, Loaded, Time, Title, useLoad } from "./ui.js";
 
 const LIMIT = 50;
 const REFRESH_MS = 2000;
@@ -29,16 +29,16 @@ function fullest(partitions) {
   return partitions.reduce((best, one) => (one.end > best.end ? one : best), partitions[0]).partition;
 }
 
-/** What holds for another partition too: everything but the offset. */
-function kept({ player_id, event_type, since }) {
-  return { player_id, event_type, since };
+/** What holds for another partition and for the next page too. */
+function kept({ player_id, event_type }) {
+  return { player_id, event_type };
 }
 
 function Filter({ partition, values }) {
   const submit = (event) => {
     event.preventDefault();
     const { since, ...given } = Object.fromEntries(new FormData(event.currentTarget));
-    go(href("topic", [partition], { ...given, since: since && new Date(since).toISOString() }));
+    go(href("topic", [partition], { ...given, since: since && !given.offset ? new Date(since).toISOString() : "" }));
   };
   const input = (name, label, more) => html`<${Field} id=${`topic-${name}`} label=${label}>
     <input id=${`topic-${name}`} name=${name} defaultValue=${more?.value ?? values[name] ?? ""} autocomplete="off" spellcheck=${false} ...${more} /><//>`;
@@ -59,22 +59,30 @@ function forInput(since) {
 
 function Records({ partition, values }) {
   const [paused, pause] = useState(false);
-  const follows = !values.offset && !paused;
-  const where = path("api", "v1", "console", "topic", partition) + query({ ...kept(values), offset: values.offset, limit: LIMIT });
+  const onward = Boolean(values.offset || values.since); // from there on, oldest first; otherwise newest first
+  const newest = !onward && !values.before;
+  const follows = newest && !paused;
+  const where = path("api", "v1", "console", "topic", partition) + query({ ...values, limit: LIMIT });
   const load = useLoad((signal) => get(where, signal), [where], follows ? REFRESH_MS : 0);
-  const filtered = Boolean(values.player_id || values.event_type || values.since);
+  const filtered = Boolean(values.player_id || values.event_type);
   const aside = html`<div class="actions">
-    ${!values.offset && html`<button type="button" class="tiny" aria-pressed=${String(follows)} onClick=${() => pause(!paused)}>${follows ? "Following" : "Follow"}</button>`}
+    ${newest && html`<button type="button" class="tiny" aria-pressed=${String(follows)} onClick=${() => pause(!paused)}>${follows ? "Following" : "Follow"}</button>`}
     ${load.data?.records.length ? html`<${Save} name=${`partition-${partition}`} records=${load.data.records} partition=${partition} />` : null}
   </div>`;
-  return html`<${Card} title=${values.offset ? `Partition ${partition} from offset ${count(Number(values.offset))}` : `Partition ${partition}, newest first`} aside=${aside}>
+  return html`<${Card} title=${titled(partition, values)} aside=${aside}>
     <${Loaded} load=${load} what="records">${(page) => html`
       ${page.records.length
         ? html`<div>${page.records.map((record) => html`<${Record} key=${record.offset} record=${record} partition=${partition} open=${String(record.offset) === values.offset} />`)}</div>`
         : html`<${None} page=${page} filtered=${filtered} values=${values} partition=${partition} />`}
       <div class="actions"><span class="muted small">${filtered ? `${counted(page.scanned, "record")} looked through. ` : ""}The log has offsets ${count(page.first)} to ${count(page.end)}.</span>
-        ${page.next != null && html`<a class="button" href=${href("topic", [partition], { ...kept(values), offset: page.next })}>${values.offset ? "Further" : "Earlier"}</a>`}</div>`}<//>
+        ${page.next != null && html`<a class="button" href=${href("topic", [partition], { ...kept(values), [onward ? "offset" : "before"]: page.next })}>${onward ? "Further" : "Earlier"}</a>`}</div>`}<//>
   <//>`;
+}
+
+function titled(partition, { offset, before, since }) {
+  if (offset) return `Partition ${partition} from offset ${count(Number(offset))}`;
+  if (since) return html`Partition ${partition} since <${Time} at=${since} />`;
+  return `Partition ${partition}, newest first${before ? `, before offset ${count(Number(before))}` : ""}`;
 }
 
 function None({ page, filtered, values, partition }) {
@@ -84,5 +92,5 @@ function None({ page, filtered, values, partition }) {
   if (filtered) {
     return html`<${Empty} title="No record matches"><p>${counted(page.scanned, "record")} were looked through${page.next != null ? "; there are more" : ""}. A player's events are all in one partition, which may be another one.</p><//>`;
   }
-  return html`<${Empty} title=${`Nothing at offset ${count(Number(values.offset))} or after`}><p>The log ends at ${count(page.end)}.</p><a class="button" href=${href("topic", [partition])}>The newest</a><//>`;
+  return html`<${Empty} title=${values.since ? "Nothing since then" : values.before ? "Nothing before that" : `Nothing at offset ${count(Number(values.offset))} or after`}><p>The log ends at ${count(page.end)}.</p><a class="button" href=${href("topic", [partition])}>The newest</a><//>`;
 }
