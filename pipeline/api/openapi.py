@@ -12,6 +12,7 @@ import orjson
 from pipeline.api import schemas
 from pipeline.api.access.signatures import TOLERANCE_S
 from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET
+from pipeline.api.console import described
 from pipeline.api.events.post_batch import MAX_BYTES, MAX_EVENTS
 from pipeline.api.http.heads import MAX_HEAD_BYTES
 from pipeline.api.parameters import Whole
@@ -44,6 +45,7 @@ _ERRORS: Final = {
     403: ("The key may not do this, or not for this game", "the key dashboard may not write"),
     404: ("Not found", "player_id: this player is not on this board"),
     408: ("The request did not arrive in time", "the request's body did not arrive in time"),
+    409: ("Something else is under way, or it was done otherwise before", "another change is under way"),
     413: ("Too large", f"the body is longer than {event.MAX_EVENT_BYTES} bytes"),
     415: (
         "A media type or content coding that is not taken here; the error names those that are",
@@ -81,7 +83,7 @@ def document() -> bytes:
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
             "security": _READERS,
-            "paths": {**_write_paths(), **_read_paths(), **_service_paths()},
+            "paths": {**_write_paths(), **_read_paths(), **_console_paths(), **_service_paths()},
             "components": {
                 "securitySchemes": {
                     "bearer": {"type": "http", "scheme": "bearer"},
@@ -163,6 +165,22 @@ def _read_paths() -> dict[str, Any]:
     }
 
 
+def _console_paths() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in described.CALLS:
+        events = {"description": "Events", "content": {"text/event-stream": {"schema": {"type": "string"}}}}
+        more: dict[str, Any] = {"parameters": [_parameter(asked) for asked in one.asked]}
+        if one.body is not None:
+            more["requestBody"] = {"required": True, "content": _content(one.body)}
+        more["responses"] = {
+            "200": events if one.answer is None else _answered("Found, or done", one.answer),
+            **_errors(*sorted({400, 401, 403, 431, 503, *one.errors})),
+        }
+        method = "get" if one.body is None else "post"
+        found[described.path_of(one)] = _call(method, one.name, one.summary, one.description, **more)
+    return found
+
+
 def _service_paths() -> dict[str, Any]:
     text = {"content": {"text/plain": {"schema": {"type": "string"}}}}
     live, ready, unavailable = (schemas.Status(status) for status in ("live", "ready", "unavailable"))
@@ -235,6 +253,15 @@ def _whole(one: Whole) -> dict[str, Any]:
     return _query(one.name, schema, one.description)
 
 
+def _parameter(one: Whole | described.Text) -> dict[str, Any]:
+    if isinstance(one, Whole):
+        return _whole(one)
+    example = {"example": one.example} if one.example is not None else {}
+    required = one.place != "query"
+    described_so = {"description": one.description} if one.description else {}
+    return {"name": one.name, "in": one.place, "required": required, "schema": one.schema, **described_so, **example}
+
+
 def _segment(name: str, example: str) -> dict[str, Any]:
     schema = msgspec.json.schema(schemas.Identifier)
     return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
@@ -255,11 +282,18 @@ def _signature() -> dict[str, Any]:
 
 def _components() -> dict[str, Any]:
     """Describe the types, and of an event also what no type says: which fields need which."""
-    _, found = msgspec.json.schema_components(_PUBLISHED, ref_template=_REF)
+    _, found = msgspec.json.schema_components((*_PUBLISHED, *described.PUBLISHED), ref_template=_REF)
     scoring = event.load_scoring()
     found["Event"] |= {
         "dependentRequired": {"event_id": ["timestamp"]},
         "allOf": [_scored(event_type, rule) for event_type, rule in scoring.items()],
+    }
+    found["Asked"] |= {
+        "oneOf": [{"required": ["ids"]}, {"required": ["code"]}],
+        "anyOf": [
+            {"properties": {"preview": {"const": True}}, "required": ["preview"]},
+            {"properties": {"reason": {"pattern": r"\S"}}, "required": ["reason"]},
+        ],
     }
     needed = [f" Of {kind}, {rule.field} is required." for kind, rule in scoring.items() if rule.default is None]
     found["Event"]["properties"]["data"]["description"] += "".join(needed)

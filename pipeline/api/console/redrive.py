@@ -9,16 +9,17 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 import orjson
 import structlog
 from confluent_kafka import KafkaError, Message
+from msgspec import UNSET, Meta, UnsetType
 
 from pipeline.api.access.keyring import ANYONE, Caller
 from pipeline.api.console.answers import answer, asking, unavailable
-from pipeline.api.console.letters import COLUMNS, known_code, letter
+from pipeline.api.console.letters import COLUMNS, letter
 from pipeline.api.console.schemas import Change
 from pipeline.api.console.sources import MOST_COUNTED
 from pipeline.api.context import Context
@@ -27,6 +28,7 @@ from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal
 from pipeline.contract.event import MAX_EVENT_BYTES
+from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.kafka.producer import Ingest, Resent
 from pipeline.kafka.sizes import STORED_NOT
@@ -42,10 +44,11 @@ _PART: Final = 1_000
 _PART_BYTES: Final = 4 << 20
 _SHOWN: Final = 20
 _SHOWN_CHARACTERS: Final = 2_000
-_MOST_REASON: Final = 1_000
+MOST_REASON: Final = 1_000
 _FITS: Final = f"{VALUE_SIZE} <= {MAX_EVENT_BYTES} AND topic = %s"
 """Whether a letter can be sent again here: it is no longer than an event may be, and of the edge's own topic."""
-_LAST_ID: Final = 2**63 - 1
+
+Id = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 
 _log = structlog.get_logger("console")
 
@@ -53,10 +56,17 @@ _log = structlog.get_logger("console")
 class Asked(msgspec.Struct, forbid_unknown_fields=True):
     """Which dead letters, why, and whether only to tell what would be done: ids, or the code of those that wait."""
 
-    ids: list[int] | msgspec.UnsetType = msgspec.UNSET
-    code: str | msgspec.UnsetType = msgspec.UNSET
-    reason: str = ""
+    ids: Annotated[list[Id], Meta(min_length=1, max_length=MOST_IDS)] | UnsetType = UNSET
+    code: Code | UnsetType = UNSET
+    reason: (
+        Annotated[str, Meta(max_length=MOST_REASON, description="For the audit; needed unless preview")] | UnsetType
+    ) = UNSET
     preview: bool = False
+
+    @property
+    def why(self) -> str:
+        """The reason, without space around it."""
+        return "" if self.reason is UNSET else self.reason.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +118,8 @@ async def _change(  # noqa: PLR0913, PLR0917 - what a POST is given
             return
         if console.changing.locked():
             raise Refusal(409, "another change is under way")
-        what = orjson.dumps({"ids": asked.ids} if asked.ids is not msgspec.UNSET else {"code": asked.code}).decode()
-        author = Author(_actor(context, head, connection.peer, caller), action, asked.reason.strip(), what)
+        what = orjson.dumps({"ids": asked.ids} if asked.ids is not UNSET else {"code": asked.code}).decode()
+        author = Author(_actor(context, head, connection.peer, caller), action, asked.why, what)
         async with console.changing:
             doing = _drop(console.database, chosen, author) if action == "drop" else _redrive(context, chosen, author)
             answer(connection, await doing)
@@ -132,29 +142,25 @@ def _read(head: Head, body: bytes) -> Asked:
         asked = msgspec.json.decode(body, type=Asked)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Refusal(400, f"body: {error}") from None
-    if (asked.ids is msgspec.UNSET) == (asked.code is msgspec.UNSET):
+    if (asked.ids is UNSET) == (asked.code is UNSET):
         raise Refusal(400, "ids: give ids, or a code, and not both")
-    if asked.ids is not msgspec.UNSET and not 1 <= len(asked.ids) <= MOST_IDS:
-        raise Refusal(400, f"ids: from 1 to {MOST_IDS} of them")
-    if asked.ids is not msgspec.UNSET and not all(1 <= number <= _LAST_ID for number in asked.ids):
-        raise Refusal(400, "ids: each is a whole number from 1 on")
-    if not asked.preview and not asked.reason.strip():
+    if not asked.preview and not asked.why:
         raise Refusal(400, "reason: required, for the audit")
-    if len(asked.reason) > _MOST_REASON or "\0" in asked.reason:
-        raise Refusal(400, f"reason: at most {_MOST_REASON} characters, and no NUL")
+    if "\0" in asked.why:
+        raise Refusal(400, "reason: must not hold NUL")
     return asked
 
 
 def _chosen(asked: Asked) -> Chosen:
-    """Say which letters are meant: of ids those not dropped, of a code those that wait. Raises Refusal."""
-    if asked.ids is not msgspec.UNSET:
+    """Say which letters are meant: of ids those not dropped, of a code those that wait."""
+    if asked.ids is not UNSET:
         return Chosen("id = ANY(%s) AND dropped_at IS NULL", (sorted(set(asked.ids)),), by_code=False)
-    return Chosen(f"code = %s AND {WAITING}", (known_code(str(asked.code)),), by_code=True)
+    return Chosen(f"code = %s AND {WAITING}", (asked.code,), by_code=True)
 
 
 async def _check_known(database: Database, asked: Asked, action: Action) -> None:
     """Raise Refusal for an id that no letter has, or that is of one dropped and so not to be redriven."""
-    if asked.ids is msgspec.UNSET:
+    if asked.ids is UNSET:
         return
     rows = await database.rows("SELECT id, dropped_at IS NOT NULL FROM dlq_events WHERE id = ANY(%s)", [asked.ids])
     states = dict(rows)

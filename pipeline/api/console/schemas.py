@@ -1,6 +1,6 @@
 """What the console's calls answer, as types: handlers build them, and the OpenAPI document is made of them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -161,7 +161,7 @@ class Counted(msgspec.Struct, frozen=True):
     timestamp: Time
     ingested_at: Time
     counted_at: Time
-    data: Annotated[msgspec.Raw, Meta(description="as it was sent, an object")]
+    data: Annotated[dict[str, Any], Meta(description="as it was sent, an object")]
 
 
 class Player(msgspec.Struct, frozen=True):
@@ -256,7 +256,7 @@ class Record(msgspec.Struct, frozen=True):
     key: str | None
     value: str | None
     value_base64: str | None
-    headers: list[tuple[str, str]]
+    headers: Annotated[list[list[str]], Meta(description="names and values")]
     bytes: Annotated[int, Meta(description="of the whole value, of which a long one's beginning is shown")]
 
 

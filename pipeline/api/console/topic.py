@@ -122,7 +122,7 @@ def _record(message: Message) -> Record:
         key=None if message.key() is None else _text(message.key()),
         value=text,
         value_base64=encoded,
-        headers=[(name[:_MOST_HEADER_BYTES], _text(held)) for name, held in _headers(message)[:_MOST_HEADERS]],
+        headers=[[name[:_MOST_HEADER_BYTES], _text(held)] for name, held in _headers(message)[:_MOST_HEADERS]],
         bytes=len(value or b""),
     )
 

@@ -10,6 +10,8 @@ import msgspec
 import pytest
 
 from pipeline.api import schemas
+from pipeline.api.console import schemas as console
+from pipeline.api.edge import CALLS
 from pipeline.api.events import judge
 from pipeline.api.events.stamps import tick_at
 from pipeline.api.openapi import document
@@ -68,11 +70,17 @@ def test_every_reply_has_an_example_that_is_of_its_schema() -> None:
             if reference is None:
                 assert schema == {"type": "string"}
                 continue
-            kind = getattr(schemas, reference.rpartition("/")[2])
+            name = reference.rpartition("/")[2]
+            kind = getattr(schemas, name, None) or getattr(console, name)
             example = media["example"]
             assert msgspec.to_builtins(msgspec.convert(example, kind)) == example
             checked += 1
     assert checked > 30
+
+
+def test_every_call_is_described_with_its_method() -> None:
+    described = {path: list(methods) for path, methods in DOCUMENT["paths"].items() if path.startswith("/api/")}
+    assert described == {route.template: ["post" if route.post is not None else "get"] for route in CALLS}
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 408, 413, 415, 429, 431, 503])
