@@ -27,7 +27,7 @@ def test_newest_first_then_further_back_and_from_an_offset(site: Site) -> None:
     page.get_by_role("link", name="Earlier").click()
     expect(shown.first).not_to_have_text("119")
     page.get_by_label("From offset").fill("7")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("details.record[open]")).to_contain_text("Header event_type")
     expect(shown.first).to_have_text("7")
 
@@ -43,7 +43,7 @@ def test_by_player_and_type(site: Site) -> None:
     expect(shown).to_have_count(len(expected))
     assert [int(one) for one in shown.all_inner_texts()] == expected[::-1]
     page.get_by_label("Since (your zone)").fill("2999-01-01T00:00:00")
-    page.get_by_role("button", name="Show").click()
+    page.get_by_role("button", name="Show", exact=True).click()
     expect(page.locator("#main")).to_contain_text("No record matches")
 
 

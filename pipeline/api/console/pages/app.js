@@ -1,7 +1,7 @@
 // The frame: navigation, what the connection is like, the key, the colours; and the page that the address names.
 import { Boards } from "./boards.js";
 import { duration } from "./format.js";
-import { useEffect, useReducer } from "./hooks.js";
+import { useEffect, useErrorBoundary, useReducer } from "./hooks.js";
 import { html } from "./html.js";
 import { Icon } from "./icons.js";
 import { KeyDialog } from "./key.js";
@@ -54,11 +54,20 @@ function App() {
     </header>
     <${Offline} />
     <main class="page" id="main" tabindex="-1">
-      ${found ? html`<${found.Part} key=${wanted} ...${at} />` : html`<${Lost} />`}
+      ${found ? html`<${Shown} key=${wanted} Part=${found.Part} at=${at} />` : html`<${Lost} />`}
     </main>
     <${Foot} />
     <${KeyDialog} />
   `;
+}
+
+/** A page; where drawing it fails, that is said, and the rest of the console goes on. */
+function Shown({ Part, at }) {
+  const [fault, clear] = useErrorBoundary((error) => console.error(error));
+  if (!fault) return html`<${Part} ...${at} />`;
+  return html`<${Title}>A fault of the console<//><section class="card"><${Empty} title="This page could not be drawn">
+    <p>${String(fault.message)}</p><button type="button" onClick=${clear}>Draw it again</button>
+  <//></section>`;
 }
 
 function Tools() {

@@ -73,8 +73,8 @@ function Days({ game, period, date, at }) {
 }
 
 function Board({ game, period, date, offset, player, at }) {
-  const where = path("api", "v1", "leaderboards", game) + query({ period, date, offset, limit: PAGE });
-  const load = useLoad((signal) => get(where, signal), [where], REFRESH_MS);
+  const asked = query({ period, date, offset, limit: PAGE });
+  const load = useLoad((signal) => get(path("api", "v1", "leaderboards", game) + asked, signal), [game, asked], REFRESH_MS);
   const moved = useMoved(load.data?.entries);
   return html`<${Loaded} load=${load} what="the board">${(board) => board.entries.length
     ? html`<${Ranking} entries=${board.entries} me=${player} moved=${moved} game=${game} />
@@ -86,8 +86,8 @@ function Board({ game, period, date, offset, player, at }) {
 }
 
 function Place({ game, period, date, player }) {
-  const where = path("api", "v1", "leaderboards", game, "players", player) + query({ period, date, around: 4 });
-  const load = useLoad((signal) => get(where, signal), [where], REFRESH_MS);
+  const asked = query({ period, date, around: 4 });
+  const load = useLoad((signal) => get(path("api", "v1", "leaderboards", game, "players", player) + asked, signal), [game, player, asked], REFRESH_MS);
   const moved = useMoved(load.data?.neighbours);
   if (load.error?.status === 404) {
     return html`<${Empty} title="Not on this board"><p><${Name} of=${player} /> has no score here. <a href=${href("players", [player])}>What is known of this player</a></p><//>`;

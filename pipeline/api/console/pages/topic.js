@@ -62,8 +62,8 @@ function Records({ partition, values }) {
   const onward = Boolean(values.offset || values.since); // from there on, oldest first; otherwise newest first
   const newest = !onward && !values.before;
   const follows = newest && !paused;
-  const where = path("api", "v1", "console", "topic", partition) + query({ ...values, limit: LIMIT });
-  const load = useLoad((signal) => get(where, signal), [where], follows ? REFRESH_MS : 0);
+  const asked = query({ ...values, limit: LIMIT });
+  const load = useLoad((signal) => get(path("api", "v1", "console", "topic", partition) + asked, signal), [partition, asked], follows ? REFRESH_MS : 0);
   const filtered = Boolean(values.player_id || values.event_type);
   const aside = html`<div class="actions">
     ${newest && html`<button type="button" class="tiny" aria-pressed=${String(follows)} onClick=${() => pause(!paused)}>${follows ? "Following" : "Follow"}</button>`}
