@@ -15,27 +15,28 @@ const WORDS = {
 export function ChangeDialog({ action, body, what, clear, close, done }) {
   const words = WORDS[action];
   const where = `/api/v1/console/dead-letters/${action}`;
-  const [{ preview, fault, result, busy }, set] = useState({ preview: null, fault: null, result: null, busy: true });
+  const [{ preview, fault, result, busy, soFar }, set] = useState({ preview: null, fault: null, result: null, busy: true, soFar: 0 });
   const key = useStore((state) => state.key);
-  const attempt = async (more, name) => {
+  const attempt = async (work) => {
     set((before) => ({ ...before, fault: null, busy: true }));
     try {
-      const answer = await change(where, { ...body, ...more });
-      set((before) => ({ ...before, [name]: answer, busy: false }));
-      return true;
+      const told = await work();
+      set((before) => ({ ...before, ...told, busy: false }));
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
       set((before) => ({ ...before, fault: error, busy: false }));
-      return false;
     }
   };
   useEffect(() => {
-    attempt({ preview: true }, "preview");
+    attempt(async () => ({ preview: await change(where, { ...body, preview: true }) }));
   }, [key]);
-  const submit = async (event) => {
+  const submit = (event) => {
     event.preventDefault();
     const reason = new FormData(event.currentTarget).get("reason").trim();
-    if (await attempt({ preview: false, reason }, "result")) done();
+    attempt(async () => {
+      const all = await changeAll(where, { ...body, preview: false, reason }, (count) => set((before) => ({ ...before, soFar: count })));
+      return { result: all };
+    }).finally(done);
   };
   const leave = () => {
     if (result) clear?.();
@@ -44,17 +45,27 @@ export function ChangeDialog({ action, body, what, clear, close, done }) {
   return html`<${Dialog} title=${`${words.title} ${what}`} close=${leave}>
     ${fault && html`<${Failed} fault=${fault} />`}
     ${result
-      ? html`<p class="alert good" role="status"><span><strong>${words.done}: ${counted(result.count, "letter")}.</strong> ${result.done === false ? "There are more: do it again." : "It is noted below, with your reason."}</span></p>
+      ? html`<p class="alert good" role="status"><span><strong>${words.done}: ${counted(result.count, "letter")}.</strong> It is noted below, with your reason.</span></p>
           <div class="actions end"><button type="button" class="main" onClick=${leave}>Close</button></div>`
       : preview
         ? html`<p><strong>${counted(preview.count, "letter")}.</strong> ${words.effect}${preview.unfit ? ` ${counted(preview.unfit, "letter")} more can never be sent again: drop them.` : ""}</p><${Sample} of=${preview} />
             <form onSubmit=${submit}>
               <${Field} id="reason" label="Why (kept with your name)"><input id="reason" name="reason" required maxlength="500" autocomplete="off" pattern=".*\\S.*" /><//>
               <div class="actions end"><button type="button" onClick=${leave}>Cancel</button>
-                <button class=${action === "drop" ? "danger" : "main"} disabled=${busy || !preview.count}>${busy ? "Working …" : `${words.verb} ${counted(preview.count, "letter")}`}</button></div>
+                <button class=${action === "drop" ? "danger" : "main"} disabled=${busy || !preview.count}>${busy ? `Working … ${soFar ? count(soFar) : ""}` : `${words.verb} ${counted(preview.count, "letter")}`}</button></div>
             </form>`
         : html`${busy && html`<${Loading} what="what it would do" />`}<div class="actions end"><button type="button" onClick=${leave}>Cancel</button></div>`}
   <//>`;
+}
+
+/** A reason's letters are changed a part at a time: ask until all are. */
+async function changeAll(where, body, tell) {
+  for (let total = 0; ; ) {
+    const answer = await change(where, body);
+    total += answer.count;
+    if (answer.done || !answer.count) return { ...answer, count: total };
+    tell(total);
+  }
 }
 
 function Failed({ fault }) {

@@ -53,6 +53,7 @@ export function Trail({ playerId, eventId, timestamp, reply }) {
     ${trail && html`<${Fate} trail=${trail} />`}
     ${!trail && !error && !reply && html`<${Loading} what="the trail" />`}
     ${(trail || reply) && html`<ol class="trail" aria-label="The trail">${hops(trail, reply).map((hop, place) => html`<${Hop} key=${hop.hop} hop=${hop} number=${place + 1} />`)}</ol>`}
+    ${trail && html`<${Whole} hops=${trail.hops} />`}
     ${trail && html`<${Effects} effects=${trail.effects} playerId=${playerId} />`}
     ${tired && html`<p class="alert quiet"><span><strong>Not there after a minute.</strong> Does a consumer run? See its lag on the overview.</span><button type="button" onClick=${look}>Look again</button></p>`}
   </div>`;
@@ -89,6 +90,13 @@ function Fate({ trail }) {
     ${letter && html` <a href=${href("dead-letters", [String(letter.id)])}>The dead letter</a>`}
     ${first && html` <a href=${href("topic", [String(first.partition)], { offset: first.offset })}>The first of them</a>`}
     ${trail.fate === "not_read" && lag?.records ? ` ${counted(lag.records, "record")} are before it.` : ""}</span></p>`;
+}
+
+/** How long the whole way took, once it is gone. */
+function Whole({ hops: all }) {
+  const times = all.filter(({ state, at }) => state === "done" && at).map(({ at }) => Date.parse(at));
+  if (times.length < 2 || all.some(({ state }) => state === "waiting")) return null;
+  return html`<p>From Kafka's acknowledgement to the last step: <strong>${duration((Math.max(...times) - Math.min(...times)) / 1000)}</strong>.</p>`;
 }
 
 const SIGNS = { done: "✓", waiting: "…", none: "–" };
