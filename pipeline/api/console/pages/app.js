@@ -47,7 +47,8 @@ function App() {
       <div class="top-row">
         <a class="brand" href="#/"><img src="/console/icon.svg" alt="" />gamemetrics</a>
         <nav class="nav" aria-label="Pages">
-          ${PAGES.map(({ page, title }) => html`<a key=${page} href=${href(page)} aria-current=${page === wanted ? "page" : null}>${title}</a>`)}
+          ${PAGES.map(({ page, title }) => html`<a key=${page} href=${href(page)} aria-current=${page === wanted ? "page" : null}>
+            ${title}</a>`)}
         </nav>
         <${Tools} />
       </div>
@@ -77,10 +78,12 @@ function Tools() {
   const [state, word] = LINKS[link.state];
   return html`<div class="tools">
     <${State} state=${state} word=${word} reason=${link.reason} />
-    <button type="button" class="plain" onClick=${() => askForKey("")} aria-label=${key ? "Key: set" : "Key: none"} title=${key ? "A key is set" : "Use an API key"}>
+    <button type="button" class="plain" onClick=${() => askForKey("")} aria-label=${key ? "Key: set" : "Key: none"}
+      title=${key ? "A key is set" : "Use an API key"}>
       <${Icon} name="key" />${key && "set"}
     </button>
-    <button type="button" class="plain" onClick=${() => choose("theme", THEMES[theme])} aria-label=${`Colours: ${theme}`} title=${`Colours: ${theme}`}>
+    <button type="button" class="plain" onClick=${() => choose("theme", THEMES[theme])} aria-label=${`Colours: ${theme}`}
+      title=${`Colours: ${theme}`}>
       <${Icon} name=${theme} />
     </button>
   </div>`;
@@ -105,9 +108,11 @@ function Offline() {
   if (!cut) return null;
   const wait = Math.max(0, link.retryAt - Date.now()) / 1000;
   const known = now().overviewAt;
+  const old = duration(Math.round((Date.now() - known) / 1000));
   return html`<section class="offline" aria-label="Connection"><div>
-    <span role="alert"><strong>No connection: ${link.reason}.</strong>${known ? " What you see is from before." : " Is “gamemetrics serve” running?"}</span>
-    <span class="nowrap">${known ? `Last figures ${duration(Math.round((Date.now() - known) / 1000))} ago. ` : ""}${wait >= 0.5 ? `Trying again in ${Math.ceil(wait)} s.` : "Trying …"}</span>
+    <span role="alert">
+    <strong>No connection: ${link.reason}.</strong>${known ? " What you see is from before." : " Is “gamemetrics serve” running?"}</span>
+    <span class="nowrap">${known ? `Last figures ${old} ago. ` : ""}${wait >= 0.5 ? `Trying again in ${Math.ceil(wait)} s.` : "Trying …"}</span>
     <button type="button" class="tiny" onClick=${retry}>Try now</button>
   </div></section>`;
 }
@@ -117,7 +122,8 @@ function Foot() {
   const local = Intl.DateTimeFormat().resolvedOptions().timeZone;
   return html`<footer class="foot">
     <span>Times are in ${zone === "UTC" || local === "UTC" ? "UTC" : `your zone (${local}); UTC on hover`}.${" "}
-      ${local !== "UTC" && html`<button type="button" class="tiny" onClick=${() => choose("zone", zone === "UTC" ? "local" : "UTC")}>${zone === "UTC" ? `Show ${local}` : "Show UTC"}</button>`}</span>
+      ${local !== "UTC" && html`<button type="button" class="tiny" onClick=${() => choose("zone", zone === "UTC" ? "local" : "UTC")}>
+        ${zone === "UTC" ? `Show ${local}` : "Show UTC"}</button>`}</span>
     <a href="/docs">HTTP API</a><a href="/metrics">Metrics</a>
   </footer>`;
 }

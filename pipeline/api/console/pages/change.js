@@ -7,8 +7,12 @@ import { useStore } from "./store.js";
 import { askForKey, Dialog, Fault, Field, Loading, Name } from "./ui.js";
 
 const WORDS = {
-  redrive: { title: "Redrive", verb: "Redrive", done: "Redriven", effect: "They go to the topic again, under the same ids: what was counted before is not counted twice." },
-  drop: { title: "Drop", verb: "Drop", done: "Dropped", effect: "They are never counted. Their text stays to be looked up." },
+  redrive: {
+    verb: "Redrive",
+    done: "Redriven",
+    effect: "They go to the topic again, under the same ids: what was counted before is not counted twice.",
+  },
+  drop: { verb: "Drop", done: "Dropped", effect: "They are never counted. Their text stays to be looked up." },
 };
 
 /** `body` says which letters: {ids} or {code}. `clear` is called after, `done` too. */
@@ -42,19 +46,25 @@ export function ChangeDialog({ action, body, what, clear, close, done }) {
     if (result) clear?.();
     close();
   };
-  return html`<${Dialog} title=${`${words.title} ${what}`} close=${leave}>
+  return html`<${Dialog} title=${`${words.verb} ${what}`} close=${leave}>
     ${fault && html`<${Failed} fault=${fault} />`}
     ${result
-      ? html`<p class="alert good" role="status"><span><strong>${words.done}: ${counted(result.count, "letter")}.</strong> It is noted below, with your reason.</span></p>
+      ? html`<p class="alert good" role="status"><span>
+        <strong>${words.done}: ${counted(result.count, "letter")}.</strong> It is noted below, with your reason.</span></p>
           <div class="actions end"><button type="button" class="main" onClick=${leave}>Close</button></div>`
       : preview
-        ? html`<p><strong>${counted(preview.count, "letter")}.</strong> ${words.effect}${preview.unfit ? ` ${counted(preview.unfit, "letter")} more can never be sent again: drop them.` : ""}</p><${Sample} of=${preview} />
+        ? html`<p><strong>${counted(preview.count, "letter")}.</strong> ${words.effect}</p>
+            ${preview.unfit > 0 && html`<p>${counted(preview.unfit, "letter")} more can never be sent again: drop them.</p>`}
+            <${Sample} of=${preview} />
             <form onSubmit=${submit}>
-              <${Field} id="reason" label="Why (kept with your name)"><input id="reason" name="reason" required maxlength="500" autocomplete="off" pattern=".*\\S.*" /><//>
+              <${Field} id="reason" label="Why (kept with your name)">
+              <input id="reason" name="reason" required maxlength="500" autocomplete="off" pattern=".*\\S.*" /><//>
               <div class="actions end"><button type="button" onClick=${leave}>Cancel</button>
-                <button class=${action === "drop" ? "danger" : "main"} disabled=${busy || !preview.count}>${busy ? `Working … ${soFar ? count(soFar) : ""}` : `${words.verb} ${counted(preview.count, "letter")}`}</button></div>
+                <button class=${action === "drop" ? "danger" : "main"} disabled=${busy || !preview.count}>
+                ${busy ? `Working … ${soFar ? count(soFar) : ""}` : `${words.verb} ${counted(preview.count, "letter")}`}</button></div>
             </form>`
-        : html`${busy && html`<${Loading} what="what it would do" />`}<div class="actions end"><button type="button" onClick=${leave}>Cancel</button></div>`}
+        : html`${busy && html`<${Loading} what="what it would do" />`}<div class="actions end">
+          <button type="button" onClick=${leave}>Cancel</button></div>`}
   <//>`;
 }
 
@@ -79,7 +89,8 @@ function Sample({ of: { letters, count: all } }) {
   if (!letters.length) return null;
   return html`<div class="scroll" tabindex="0" role="region" aria-label="The first of them"><table>
     <thead><tr><th scope="col">Letter</th><th scope="col">Why</th><th scope="col">From</th></tr></thead>
-    <tbody>${letters.slice(0, 8).map((one) => html`<tr key=${one.id}><th scope="row">${one.id}</th><td><strong>${one.code}</strong> <${Name} of=${one.error} /></td><td class="nowrap">${one.partition} : ${one.offset}</td></tr>`)}</tbody>
+    <tbody>${letters.slice(0, 8).map((one) => html`<tr key=${one.id}><th scope="row">${one.id}</th><td>
+    <strong>${one.code}</strong> <${Name} of=${one.error} /></td><td class="nowrap">${one.partition} : ${one.offset}</td></tr>`)}</tbody>
   </table></div>
   ${all > 8 && html`<p class="muted small">and ${count(all - 8)} more</p>`}`;
 }

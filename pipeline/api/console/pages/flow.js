@@ -77,7 +77,8 @@ function Kafka({ at, of, topic }) {
     ${Array.from({ length: lanes }, (_, lane) => {
       const y = at.y + at.h - 9 - (lanes - 1 - lane) * Math.min(9, 27 / lanes);
       const d = `M${at.x + 14} ${y}H${at.x + at.w - 14}`;
-      return html`<g key=${lane}><path class="lane" d=${d} /><path class=${`run s${speed((of.records_per_second ?? 0) / lanes)}`} d=${d} /></g>`;
+      return html`<g key=${lane}><path class="lane" d=${d} />
+        <path class=${`run s${speed((of.records_per_second ?? 0) / lanes)}`} d=${d} /></g>`;
     })}
   <//>`;
 }
@@ -87,7 +88,8 @@ function Group({ at, of }) {
     return html`<${Box} at=${at} title="Consumer" state="degraded" big="none" lines=${["start “gamemetrics consume”"]} />`;
   }
   const epoch = of.epoch ? `epoch of ${count(of.epoch.events)}, ${trigger(of.epoch.trigger)}` : "no epoch yet";
-  return html`<${Box} at=${at} title="Consumer" state=${of.state} reason=${of.reason} big=${of.lag_records ? `${roughly(of.lag_records)} behind` : "no lag"} lines=${[of.group, epoch]} />`;
+  return html`<${Box} at=${at} title="Consumer" state=${of.state} reason=${of.reason}
+    big=${of.lag_records ? `${roughly(of.lag_records)} behind` : "no lag"} lines=${[of.group, epoch]} />`;
 }
 
 const TRIGGERS = { events: "full", bytes: "full by bytes", wait: "by age" };
@@ -122,7 +124,8 @@ function Small({ at, text, bad, to }) {
 function freshness(groups) {
   const known = groups.map((group) => group.freshness_seconds).filter((value) => value != null);
   const oldest = Math.max(...known);
-  return { big: known.length && oldest ? `${duration(oldest)} old` : "up to date", lines: [oldest > 0 ? "what comes next" : "nothing waits", "events and boards"] };
+  if (!known.length || !oldest) return { big: "up to date", lines: ["nothing waits", "events and boards"] };
+  return { big: `${duration(oldest)} old`, lines: ["what comes next", "events and boards"] };
 }
 
 function behind(records) {

@@ -8,16 +8,21 @@ import { Copy, Name, Time } from "./ui.js";
 export function Record({ record, partition, open }) {
   const event = eventOf(record);
   return html`<details class="record" open=${open}>
-    <summary><span class="offset">${record.offset}</span><span class="grow">${event?.event_type ? html`<strong class="name">${event.event_type}</strong> ` : html`<em class="muted">${record.value == null && !record.value_base64 ? "no value" : "no event"}</em> `}
-      <${Name} of=${record.key ?? "(no key)"} /></span><span class="muted small narrow-hide">${bytes(record.bytes)}</span><${Time} at=${record.timestamp} ms /></summary>
+    <summary><span class="offset">${record.offset}</span>
+    <span class="grow">${event?.event_type ? html`<strong class="name">${event.event_type}</strong> ` : html`<em class="muted">
+    ${record.value == null && !record.value_base64 ? "no value" : "no event"}</em> `}
+      <${Name} of=${record.key ?? "(no key)"} /></span><span class="muted small narrow-hide">${bytes(record.bytes)}</span>
+      <${Time} at=${record.timestamp} ms /></summary>
     <div class="body">
       <dl class="facts small"><dt>Key</dt><dd><${Name} of=${record.key ?? "(none)"} /></dd>
-        ${record.headers.map(([name, value], place) => html`<dt key=${`t${place}`}>Header ${name}</dt><dd class="mono" key=${`d${place}`}>${value}</dd>`)}</dl>
+        ${record.headers.map(([name, value], place) => html`<dt key=${`t${place}`}>Header ${name}</dt>
+          <dd class="mono" key=${`d${place}`}>${value}</dd>`)}</dl>
       <${Value} record=${record} />
       <div class="actions">
         ${record.value != null && html`<${Copy} text=${record.value}>Copy the value<//>`}
         <${Copy} text=${lines([record], partition)}>Copy the record<//>
-        ${event?.player_id && event.event_id && html`<a class="button" href=${href("trace", [], { player_id: event.player_id, event_id: event.event_id, timestamp: event.timestamp })}>Its trail</a>`}
+        ${event?.player_id && event.event_id && html`<a class="button"
+          href=${href("trace", [], { player_id: event.player_id, event_id: event.event_id, timestamp: event.timestamp })}>Its trail</a>`}
         ${event?.player_id && html`<a class="button" href=${href("players", [event.player_id])}>The player</a>`}
       </div>
     </div></details>`;
@@ -25,7 +30,8 @@ export function Record({ record, partition, open }) {
 
 function Value({ record }) {
   if (record.value != null) return html`<${Text} of=${record.value} label="Value" />`;
-  if (record.value_base64) return html`<p class="muted">Not text; in base64:</p><${Text} of=${record.value_base64} label="Value in base64" />`;
+  if (record.value_base64) return html`<p class="muted">Not text; in base64:</p>
+    <${Text} of=${record.value_base64} label="Value in base64" />`;
   return html`<p class="muted">A tombstone: the record has no value.</p>`;
 }
 

@@ -39,9 +39,11 @@ function Spark({ title, points, most, show, at, look }) {
     : `${title}: nothing known yet`;
   const lines = segments(points, most || 1);
   const marked = at == null ? null : WIDTH - points.length + at + 0.5;
-  return html`<svg ref=${picture} class="spark" viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img" aria-label=${summary}
+  return html`<svg ref=${picture} class="spark" viewBox=${`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" role="img"
+    aria-label=${summary}
     onPointerMove=${point} onPointerLeave=${() => look(null)}>
-    ${lines.map((line, place) => html`<path key=${`a${place}`} class="area" d=${`M${line[0][0]} ${HEIGHT - 1}L${text(line)}L${line.at(-1)[0]} ${HEIGHT - 1}Z`} />`)}
+    ${lines.map((line, place) => html`<path key=${`a${place}`}
+      class="area" d=${`M${line[0][0]} ${HEIGHT - 1}L${text(line)}L${line.at(-1)[0]} ${HEIGHT - 1}Z`} />`)}
     <path class="base" d=${`M0 ${HEIGHT - 0.5}H${WIDTH}`} />
     ${lines.map((line, place) => html`<path key=${`l${place}`} class="line" d=${`M${text(line)}${line.length === 1 ? "h.5" : ""}`} />`)}
     ${marked != null && html`<path class="at" d=${`M${marked} 0V${HEIGHT}`} />`}

@@ -15,9 +15,12 @@ export function Topic({ segments: [chosen], values }) {
   return html`<${Title}>Topic<//>
     <${Loaded} load=${load} what="the topic">${({ topic, partitions }) => {
       const partition = chosen ?? String(fullest(partitions));
-      return html`<${Card} title=${html`<span class="name">${topic}</span>`} aside=${html`<span class="muted">${counted(partitions.length, "partition")}, ${counted(partitions.reduce((sum, one) => sum + one.end - one.first, 0), "offset")}</span>`}>
+      return html`<${Card} title=${html`<span class="name">${topic}</span>`} aside=${html`<span class="muted">
+        ${counted(partitions.length, "partition")}, ${counted(partitions.reduce((sum, one) => sum + one.end - one.first, 0), "offset")}</span>`}>
           <ul class="segments" aria-label="Partitions">${partitions.map((one) => html`<li key=${one.partition}>
-            <a href=${href("topic", [String(one.partition)], kept(values))} aria-current=${String(one.partition) === partition ? "true" : null}>${one.partition} <span class="small">(${count(one.first)}–${count(one.end)})</span></a></li>`)}</ul>
+            <a href=${href("topic", [String(one.partition)], kept(values))}
+              aria-current=${String(one.partition) === partition ? "true" : null}>
+              ${one.partition} <span class="small">(${count(one.first)}–${count(one.end)})</span></a></li>`)}</ul>
           <${Filter} key=${JSON.stringify(values)} partition=${partition} values=${values} />
         <//>
         <${Records} key=${`${partition} ${JSON.stringify(values)}`} partition=${partition} values=${values} />`;
@@ -41,7 +44,8 @@ function Filter({ partition, values }) {
     go(href("topic", [partition], { ...given, since: since && !given.offset ? new Date(since).toISOString() : "" }));
   };
   const input = (name, label, more) => html`<${Field} id=${`topic-${name}`} label=${label}>
-    <input id=${`topic-${name}`} name=${name} defaultValue=${more?.value ?? values[name] ?? ""} autocomplete="off" spellcheck=${false} ...${more} /><//>`;
+    <input id=${`topic-${name}`} name=${name} defaultValue=${more?.value ?? values[name] ?? ""} autocomplete="off"
+      spellcheck=${false} ...${more} /><//>`;
   return html`<form class="fields" onSubmit=${submit}>
     ${input("offset", "From offset (empty: newest)", { inputmode: "numeric", pattern: "\\d*" })}
     ${input("player_id", "player_id")}${input("event_type", "event_type")}
@@ -63,19 +67,26 @@ function Records({ partition, values }) {
   const newest = !onward && !values.before;
   const follows = newest && !paused;
   const asked = query({ ...values, limit: LIMIT });
-  const load = useLoad((signal) => get(path("api", "v1", "console", "topic", partition) + asked, signal), [partition, asked], follows ? REFRESH_MS : 0);
+  const ask = (signal) => get(path("api", "v1", "console", "topic", partition) + asked, signal);
+  const load = useLoad(ask, [partition, asked], follows ? REFRESH_MS : 0);
+  const next = (page) => href("topic", [partition], { ...kept(values), [onward ? "offset" : "before"]: page.next });
   const filtered = Boolean(values.player_id || values.event_type);
   const aside = html`<div class="actions">
-    ${newest && html`<button type="button" class="tiny" aria-pressed=${String(follows)} onClick=${() => pause(!paused)}>${follows ? "Following" : "Follow"}</button>`}
+    ${newest && html`<button type="button" class="tiny" aria-pressed=${String(follows)} onClick=${() => pause(!paused)}>
+      ${follows ? "Following" : "Follow"}</button>`}
     ${load.data?.records.length ? html`<${Save} name=${`partition-${partition}`} records=${load.data.records} partition=${partition} />` : null}
   </div>`;
   return html`<${Card} title=${titled(partition, values)} aside=${aside}>
     <${Loaded} load=${load} what="records">${(page) => html`
       ${page.records.length
-        ? html`<div>${page.records.map((record) => html`<${Record} key=${record.offset} record=${record} partition=${partition} open=${String(record.offset) === values.offset} />`)}</div>`
+        ? html`<div>
+          ${page.records.map((record) => html`<${Record} key=${record.offset} record=${record} partition=${partition}
+            open=${String(record.offset) === values.offset} />`)}</div>`
         : html`<${None} page=${page} filtered=${filtered} values=${values} partition=${partition} />`}
-      <div class="actions"><span class="muted small">${filtered ? `${counted(page.scanned, "record")} looked through. ` : ""}The log has offsets ${count(page.first)} to ${count(page.end)}.</span>
-        ${page.next != null && html`<a class="button" href=${href("topic", [partition], { ...kept(values), [onward ? "offset" : "before"]: page.next })}>${onward ? "Further" : "Earlier"}</a>`}</div>`}<//>
+      <div class="actions">
+      <span class="muted small">
+      ${filtered ? `${counted(page.scanned, "record")} looked through. ` : ""}The log has offsets ${count(page.first)} to ${count(page.end)}.</span>
+        ${page.next != null && html`<a class="button" href=${next(page)}>${onward ? "Further" : "Earlier"}</a>`}</div>`}<//>
   <//>`;
 }
 
@@ -87,10 +98,16 @@ function titled(partition, { offset, before, since }) {
 
 function None({ page, filtered, values, partition }) {
   if (page.first === page.end) {
-    return html`<${Empty} title="This partition is empty"><p>A player's events are all in one partition: look at another, or send an event.</p><a class="button" href=${href("trace")}>Send an event</a><//>`;
+    return html`<${Empty} title="This partition is empty">
+      <p>A player's events are all in one partition: look at another, or send an event.</p>
+      <a class="button" href=${href("trace")}>Send an event</a><//>`;
   }
   if (filtered) {
-    return html`<${Empty} title="No record matches"><p>${counted(page.scanned, "record")} were looked through${page.next != null ? "; there are more" : ""}. A player's events are all in one partition, which may be another one.</p><//>`;
+    return html`<${Empty} title="No record matches">
+      <p>${counted(page.scanned, "record")} were looked through${page.next != null ? "; there are more" : ""}.
+        A player's events are all in one partition, which may be another one.</p><//>`;
   }
-  return html`<${Empty} title=${values.since ? "Nothing since then" : values.before ? "Nothing before that" : `Nothing at offset ${count(Number(values.offset))} or after`}><p>The log ends at ${count(page.end)}.</p><a class="button" href=${href("topic", [partition])}>The newest</a><//>`;
+  const where = values.since ? "since then" : values.before ? "before that" : `at offset ${count(Number(values.offset))} or after`;
+  return html`<${Empty} title=${`Nothing ${where}`}><p>The log ends at ${count(page.end)}.</p>
+    <a class="button" href=${href("topic", [partition])}>The newest</a><//>`;
 }

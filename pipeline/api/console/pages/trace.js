@@ -9,6 +9,7 @@ import { Card, Empty, Finder, Loaded, Name, Time, Title, useLoad } from "./ui.js
 
 const sent = []; // what was sent from this page, newest first: it outlives a look at another page
 const KEPT = 10;
+const UUID = "\\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\s*";
 
 export function Trace({ values }) {
   const [shown, show] = useState(sent[0] ?? null);
@@ -27,8 +28,10 @@ export function Trace({ values }) {
       <div class="column">
         <${Card} title="Its trail">
           ${shown
-            ? html`<${Trail} key=${shown.event_id} playerId=${shown.player_id} eventId=${shown.event_id} timestamp=${shown.timestamp} reply=${shown} />`
-            : html`<${Empty} title="Send the event, and watch it arrive"><p>Kafka acknowledges it, the consumer reads it, PostgreSQL counts it, Redis shows it. Each step appears here with its time.</p><//>`}
+            ? html`<${Trail} key=${shown.event_id} playerId=${shown.player_id} eventId=${shown.event_id}
+                timestamp=${shown.timestamp} reply=${shown} />`
+            : html`<${Empty} title="Send the event, and watch it arrive">
+              <p>Kafka acknowledges it, the consumer reads it, PostgreSQL counts it, Redis shows it. Each step appears here with its time.</p><//>`}
         <//>
         ${sent.length > 1 && html`<${Sent} shown=${shown} show=${show} />`}
       </div>
@@ -36,7 +39,7 @@ export function Trace({ values }) {
     <${Card} title="Find the trail of any event">
       <${Finder} verb="Trace" to=${(found) => href("trace", [], found)} fields=${[
         { name: "player_id", label: "player_id", value: values.player_id, required: true },
-        { name: "event_id", label: "event_id", value: values.event_id, required: true, pattern: "\\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\s*", title: "A UUID: the reply to a POST has it" },
+        { name: "event_id", label: "event_id", value: values.event_id, required: true, pattern: UUID, title: "A UUID: the reply to a POST has it" },
         { name: "timestamp", label: "timestamp (if known: found sooner)", value: values.timestamp, placeholder: "2026-01-15T10:35:00Z" },
       ]} />
     <//>
@@ -45,7 +48,8 @@ export function Trace({ values }) {
 
 function Sent({ shown, show }) {
   return html`<${Card} title="Sent from this page"><ul class="segments">
-    ${sent.map((one) => html`<li key=${one.event_id}><button type="button" class="tiny" aria-pressed=${String(one === shown)} onClick=${() => show(one)}>
+    ${sent.map((one) => html`<li key=${one.event_id}>
+      <button type="button" class="tiny" aria-pressed=${String(one === shown)} onClick=${() => show(one)}>
       ${one.event_type} · <${Name} of=${one.player_id} /></button></li>`)}
   </ul><//>`;
 }
@@ -58,7 +62,8 @@ function Refusals() {
       ? html`<p class="muted">This API counts refusals, and does not keep them. The reply to a refused event names the field.</p>`
       : html`<${Loaded} load=${load} what="refusals">${({ refusals }) => refusals.length
         ? html`<ul class="list">${refusals.map((one, place) => html`<li key=${`${one.at} ${place}`}><p><strong>${one.reason}</strong></p>
-            <p class="muted small"><${Time} at=${one.at} ms /> ${one.event_type && html`· ${one.event_type} `}${one.player_id && html`· <${Name} of=${one.player_id} /> `}${one.key && html`· key ${one.key}`}</p></li>`)}</ul>`
+            <p class="muted small"><${Time} at=${one.at} ms /> ${one.event_type && html`· ${one.event_type} `}
+              ${one.player_id && html`· <${Name} of=${one.player_id} /> `}${one.key && html`· key ${one.key}`}</p></li>`)}</ul>`
         : html`<p class="muted">None lately. Send an event without a player_id to see one.</p>`}<//>`}
   <//>`;
 }
@@ -67,7 +72,8 @@ function Letters() {
   const load = useLoad((signal) => get(`/api/v1/console/dead-letters${query({ state: "waiting", limit: 5 })}`, signal), ["letters"], 3000);
   return html`<${Card} title="Newest dead letters" aside=${html`<a href=${href("dead-letters")}>All</a>`}>
     <${Loaded} load=${load} what="dead letters">${({ letters }) => letters.length
-      ? html`<ul class="list">${letters.map((one) => html`<li key=${one.id}><p><a href=${href("dead-letters", [String(one.id)])}>${one.code}</a>: <span class="name">${one.error}</span></p>
+      ? html`<ul class="list">${letters.map((one) => html`<li key=${one.id}><p>
+        <a href=${href("dead-letters", [String(one.id)])}>${one.code}</a>: <span class="name">${one.error}</span></p>
           <p class="muted small"><${Time} at=${one.created_at} /> · partition ${one.partition}, offset ${one.offset}</p></li>`)}</ul>`
       : html`<p class="muted">None waits.</p>`}<//>
   <//>`;

@@ -52,10 +52,13 @@ export function Trail({ playerId, eventId, timestamp, reply }) {
     ${error && reply && error.status !== 404 && html`<${Fault} error=${error} again=${look} quiet />`}
     ${trail && html`<${Fate} trail=${trail} />`}
     ${!trail && !error && !reply && html`<${Loading} what="the trail" />`}
-    ${(trail || reply) && html`<ol class="trail" aria-label="The trail">${hops(trail, reply).map((hop, place) => html`<${Hop} key=${hop.hop} hop=${hop} number=${place + 1} />`)}</ol>`}
+    ${(trail || reply) && html`<ol class="trail" aria-label="The trail">
+      ${hops(trail, reply).map((hop, place) => html`<${Hop} key=${hop.hop} hop=${hop} number=${place + 1} />`)}</ol>`}
     ${trail && html`<${Whole} hops=${trail.hops} />`}
     ${trail && html`<${Effects} effects=${trail.effects} playerId=${playerId} />`}
-    ${tired && html`<p class="alert quiet"><span><strong>Not there after a minute.</strong> Does a consumer run? See its lag on the overview.</span><button type="button" onClick=${look}>Look again</button></p>`}
+    ${tired && html`<p class="alert quiet"><span>
+      <strong>Not there after a minute.</strong> Does a consumer run? See its lag on the overview.</span>
+      <button type="button" onClick=${look}>Look again</button></p>`}
   </div>`;
 }
 
@@ -78,7 +81,8 @@ function hops(trail, reply) {
   return Object.keys(TITLES).map((name) => {
     const hop = told.get(name) ?? { hop: name, state: "waiting", at: null, after_ms: null, detail: "" };
     if (name !== "acknowledged" || !reply) return hop;
-    const detail = [hop.detail || reply.position?.replace(/^(\d+):(\d+)$/, "partition $1, offset $2"), `the API replied after ${duration(reply.replyMs / 1000)}`];
+    const position = reply.position?.replace(/^(\d+):(\d+)$/, "partition $1, offset $2");
+    const detail = [hop.detail || position, `the API replied after ${duration(reply.replyMs / 1000)}`];
     return { ...hop, state: "done", at: hop.at ?? reply.sentAt, detail: detail.filter(Boolean).join("; ") };
   });
 }
@@ -96,7 +100,8 @@ function Fate({ trail }) {
 function Whole({ hops: all }) {
   const times = all.filter(({ state, at }) => state === "done" && at).map(({ at }) => Date.parse(at));
   if (times.length < 2 || all.some(({ state }) => state === "waiting")) return null;
-  return html`<p>From Kafka's acknowledgement to the last step: <strong>${duration((Math.max(...times) - Math.min(...times)) / 1000)}</strong>.</p>`;
+  return html`<p>From Kafka's acknowledgement to the last step: <strong>
+    ${duration((Math.max(...times) - Math.min(...times)) / 1000)}</strong>.</p>`;
 }
 
 const SIGNS = { done: "✓", waiting: "…", none: "–" };
@@ -106,8 +111,10 @@ function Hop({ hop, number }) {
   return html`<li class=${`hop ${hop.state}`}>
     <span class="dot" aria-hidden="true">${SIGNS[hop.state] ?? number}</span>
     <div><p class="line"><strong>${TITLES[hop.hop]}<span class="unseen">: ${hop.state}</span></strong>
-      <span>${hop.after_ms != null && html`<span class="after">+${duration(hop.after_ms / 1000)}</span> `}${hop.at ? html`<${Time} at=${hop.at} ms />` : hop.state === "waiting" ? html`<span class="muted">waiting</span>` : null}</span></p>
-      ${hop.detail && html`<p class="small muted name">${hop.detail}${place && html` · <a href=${href("topic", [place[1]], { offset: place[2] })}>See the record</a>`}</p>`}
+      <span>${hop.after_ms > 0 && html`<span class="after">+${duration(hop.after_ms / 1000)}</span> `}
+        ${hop.at ? html`<${Time} at=${hop.at} ms />` : hop.state === "waiting" && html`<span class="muted">waiting</span>`}</span></p>
+      ${hop.detail && html`<p class="small muted name">
+        ${hop.detail}${place && html` · <a href=${href("topic", [place[1]], { offset: place[2] })}>See the record</a>`}</p>`}
     </div></li>`;
 }
 
@@ -116,7 +123,8 @@ function Effects({ effects, playerId }) {
   const { statistics = [], boards = [] } = effects ?? {};
   if (!statistics.length && !boards.length) return null;
   return html`<div class="column"><h3>What it changed</h3><ul>
-    ${statistics.map((one) => html`<li key=${one.event_type}><${Player} id=${playerId} />: ${one.event_type} <strong>${signed(one.added)}</strong></li>`)}
+    ${statistics.map((one) => html`<li key=${one.event_type}>
+      <${Player} id=${playerId} />: ${one.event_type} <strong>${signed(one.added)}</strong></li>`)}
     ${boards.map((one) => html`<li key=${one.key}><${Board} of=${one} playerId=${playerId} /></li>`)}
   </ul></div>`;
 }

@@ -36,19 +36,23 @@ export function TryForm({ sends }) {
   const named = fault && Object.keys(GUIDE).find((name) => fault.message.startsWith(name));
   const problem = (name) => (name === "data" && wrong) || (named === name ? fault.message : null);
   const input = (name, label, more = {}) => html`<${Field} id=${`try-${name}`} label=${label} wrong=${problem(name)} hint=${more.hint}>
-    <input id=${`try-${name}`} value=${fields[name]} onInput=${change(name)} autocomplete="off" spellcheck=${false} list=${more.list} placeholder=${more.placeholder}
+    <input id=${`try-${name}`} value=${fields[name]} onInput=${change(name)} autocomplete="off" spellcheck=${false} list=${more.list}
+      placeholder=${more.placeholder}
       aria-invalid=${problem(name) ? "true" : null} aria-describedby=${problem(name) ? `try-${name}-wrong` : null} />
   <//>`;
   return html`<form class="column" onSubmit=${submit}>
     <div class="fields">${input("event_type", "event_type", { list: "try-types" })}${input("player_id", "player_id")}</div>
-    <div class="fields">${input("game_id", "game_id")}${input("timestamp", "timestamp (empty: now)", { placeholder: "2026-01-15T10:35:00Z" })}</div>
+    <div class="fields">
+    ${input("game_id", "game_id")}${input("timestamp", "timestamp (empty: now)", { placeholder: "2026-01-15T10:35:00Z" })}</div>
     <datalist id="try-types">${TYPES.map((type) => html`<option key=${type} value=${type} />`)}</datalist>
     <${Field} id="try-data" label="data (a JSON object)" wrong=${problem("data")}>
       <textarea id="try-data" rows="3" value=${fields.data} onInput=${change("data")} spellcheck=${false}
         aria-invalid=${problem("data") ? "true" : null} aria-describedby=${problem("data") ? "try-data-wrong" : null}></textarea>
     <//>
-    ${fault && html`<div class="alert" role="alert"><span><strong>${fault.status === 400 ? "Refused" : "Not sent"}: ${fault.message}.</strong> ${told(fault)}</span>
-      ${(fault.status === 401 || fault.status === 403) && html`<button type="button" onClick=${() => askForKey(fault.message)}>Enter a key</button>`}</div>`}
+    ${fault && html`<div class="alert" role="alert"><span>
+      <strong>${fault.status === 400 ? "Refused" : "Not sent"}: ${fault.message}.</strong> ${told(fault)}</span>
+      ${(fault.status === 401 || fault.status === 403) && html`<button type="button"
+        onClick=${() => askForKey(fault.message)}>Enter a key</button>`}</div>`}
     <div class="actions"><button class="main" disabled=${busy || !!wrong}>${busy ? "Sending …" : "Send"}</button>
       <button type="button" onClick=${() => { set((draft = { ...GUIDE })); fail(null); }}>The guide's event again</button></div>
     <div class="column"><div class="card-head"><span class="label">The same with curl</span><${Copy} text=${curl(event, key)} /></div>

@@ -12,7 +12,8 @@ const UNSEEN = /([\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069
 
 /** A state: a mark, a word, and the reason on hover. */
 export function State({ state = "unknown", reason = "", word = state }) {
-  return html`<span class=${`state ${state}`} title=${reason || null}><span aria-hidden="true">${MARKS[state] ?? MARKS.unknown}</span>${word}</span>`;
+  return html`<span class=${`state ${state}`} title=${reason || null}>
+    <span aria-hidden="true">${MARKS[state] ?? MARKS.unknown}</span>${word}</span>`;
 }
 
 export function mark(state) {
@@ -22,7 +23,8 @@ export function mark(state) {
 /** A name that somebody chose: as text, apart from the direction of what is around it, with what hides in it shown. */
 export function Name({ of, href: where }) {
   const parts = String(of).split(UNSEEN).map((part, place) =>
-    place % 2 ? html`<span class="control" title="a character that is not seen">U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}</span>` : part,
+    place % 2 ? html`<span class="control"
+      title="a character that is not seen">U+${part.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}</span>` : part,
   );
   const shown = String(of).trim() === "" ? html`<span class="control">${"␣".repeat(Math.max(1, String(of).length))}</span>` : parts;
   return where ? html`<a class="name" href=${where} title=${long(of)}><bdi>${shown}</bdi></a>` : html`<bdi class="name">${shown}</bdi>`;
@@ -135,7 +137,8 @@ export function Copy({ text, children = "Copy" }) {
     return () => clearTimeout(timer);
   }, [said]);
   const copy = async () => say((await copied(text)) ? "Copied" : "Select the text and copy it by hand");
-  return html`<button type="button" class="tiny" onClick=${copy}>${said || children}<span class="unseen" role="status">${said}</span></button>`;
+  return html`<button type="button" class="tiny" onClick=${copy}>${said || children}
+    <span class="unseen" role="status">${said}</span></button>`;
 }
 
 /** Copy; on plain http beyond loopback browsers have no clipboard, and the older way is taken. */
@@ -170,7 +173,8 @@ export function Finder({ fields, to, verb = "Show", children }) {
   };
   return html`<form class="fields" onSubmit=${submit}>
     ${fields.map(
-      ({ name, label, value, narrow, ...rest }) => html`<${Field} key=${`${name} ${value}`} id=${`find-${name}`} label=${label} narrow=${narrow}>
+      ({ name, label, value, narrow, ...rest }) => html`<${Field} key=${`${name} ${value}`} id=${`find-${name}`}
+        label=${label} narrow=${narrow}>
         <input id=${`find-${name}`} name=${name} defaultValue=${value ?? ""} autocomplete="off" spellcheck=${false} ...${rest} />
       <//>`,
     )}

@@ -14,8 +14,8 @@ export function verdict(overview) {
   if (worst.state === "degraded") return { state: "degraded", headline: `${worst.name} is not as it should be`, more: because(worst) };
   if (edge.accepted_per_second > 0) {
     const fresh = freshest(overview);
-    const more = `${rate(edge.accepted_per_second)} events/s come in${fresh == null ? "" : fresh ? `; the oldest that is not readable yet came ${duration(fresh)} ago` : "; each is readable"}.`;
-    return { state: "ok", headline: "All is well", more };
+    const waits = fresh ? `; the oldest that is not readable yet came ${duration(fresh)} ago` : "";
+    return { state: "ok", headline: "All is well", more: `${rate(edge.accepted_per_second)} events/s come in${waits}.` };
   }
   return { state: "ok", headline: "All is well, and quiet", more: "Nothing comes in at this moment." };
 }
