@@ -155,14 +155,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def keys(place: Place, *arguments: str, code: int = 0) -> str:
-    """Type `gamemetrics keys` at a place; returns what it prints."""
+def keys(place: Place, *arguments: str, code: int = 0, said: bool = False) -> str:
+    """Type `gamemetrics keys` at a place; returns what it prints, or what it said beside."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", "keys", *arguments],
         env=place.environment(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
-    return done.stdout
+    return " ".join(done.stderr.split()) if said else done.stdout
 
 
 def make_key(place: Place, name: str, *options: str) -> str:

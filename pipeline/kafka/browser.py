@@ -17,7 +17,7 @@ from pipeline.kafka.client import client_config, is_authentication, translate
 SCAN_RECORDS: Final = 20_000
 """How many records are looked at for one page, where a filter leaves most of them out."""
 PAGE_BYTES: Final = 2 << 20
-_WINDOW_BYTES: Final = 32 << 20
+_WINDOW_BYTES: Final = 8 << 20
 """What is in memory of what is looked at: of records that are larger together, fewer are."""
 _PAGE_SECONDS: Final = 4.0
 _ASK_SECONDS: Final = 2.0
@@ -81,11 +81,11 @@ class Browser:
         while stop > page.first and len(page.records) < limit and page.scanned + window <= SCAN_RECORDS:
             start = max(page.first, stop - window)
             found = self._window(partition, start, stop, deadline)
-            if found is None and window > 1 and monotonic() < deadline:
-                window //= 4
-                continue
             if found is None:
                 break
+            if isinstance(found, int):
+                window = found
+                continue
             page.scanned += len(found)
             for message in reversed(found):
                 if not wanted(message):
@@ -140,18 +140,18 @@ class Browser:
             raise UnavailableError(f"Kafka: no answer from {self._settings.kafka_bootstrap_servers}")
         return Page(*known)
 
-    def _window(self, partition: int, start: int, stop: int, deadline: float) -> list[Message] | None:
-        """Return the records between two offsets; None where they are too large together, or the time is over."""
+    def _window(self, partition: int, start: int, stop: int, deadline: float) -> list[Message] | int | None:
+        """Return the records between two offsets; where they are too large together, how many make a page; or None."""
         found: list[Message] = []
         size = 0
         for message in self._read(partition, start, stop, deadline):
             if message is None:
                 return found
             size += _size(message)
-            if found and size > _WINDOW_BYTES:
-                return None
             found.append(message)
-        return None
+            if len(found) > 1 and size > _WINDOW_BYTES:
+                return max(1, len(found) * PAGE_BYTES // size)
+        return None  # the time is over
 
     def _read(self, partition: int, start: int, stop: int, deadline: float) -> Iterator[Message | None]:
         """Yield the records between two offsets, and None once there are no more; it ends early at the deadline."""

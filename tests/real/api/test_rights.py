@@ -5,19 +5,28 @@ import re
 import pytest
 
 from pipeline.api.edge import CALLS, Route
-from tests.edges import EVENT, EdgeUnderTest, Reply, make_key
+from tests.edges import EVENT, EdgeUnderTest, Reply, keys, make_key, running_edge
+from tests.letters import write_letter
 from tests.place import Place
 from tests.waiting import eventually
+from tests.watchers import watching
 
 pytestmark = pytest.mark.real
 
 MINE, OTHER = EVENT["game_id"], "another-game"
+LIMITED = "gm_limited_to-a-game"
 
 
 def call(edge: EdgeUnderTest, route: Route, key: str, game: str) -> Reply:
-    """Make the route's call about a game, of a player and a board that exist."""
-    path = re.sub(r"\{game_id\}", game, re.sub(r"\{player_id\}", "p", route.template))
-    headers = {"Authorization": f"Bearer {key}"}
+    """Make the route's call about a game, of a player, a board and a dead letter that exist."""
+    known = {"game_id": game, "player_id": "p", "id": "1", "partition": "0"}
+    path = re.sub(r"\{(\w+)\}", lambda part: known[part[1]], route.template)
+    headers = {"Authorization": f"Bearer {key}", "X-Requested-By": "console"}
+    if route.scope == "admin":
+        return edge.post(path, {"ids": [1], "preview": True}, headers)
+    if path.endswith("/stream"):
+        with watching(edge, headers) as stream:
+            return Reply(stream.status, {}, stream.refusal)
     if route.post is None:
         return edge.get(path, headers)
     event = {**EVENT, "game_id": game}
@@ -30,8 +39,13 @@ def test_no_call_passes_the_games_of_a_key(place: Place, edge: EdgeUnderTest) ->
             client.zadd(f"leaderboard:{game}:alltime", {"p": 1})
             connection.execute("INSERT INTO leaderboard_settled VALUES (%s, 'p', 1, now())", (game,))
         client.hset("player_stats:p", mapping={"total_events": 3, "event_a": 3})
-    limited = make_key(place, "limited", "--scope", "read", "--scope", "write", "--game", str(MINE))
-    free = make_key(place, "free", "--scope", "read", "--scope", "write")
+        write_letter(connection, place.topic)
+        connection.execute(
+            "INSERT INTO api_keys (id, name, secret_sha256, scopes, games)"
+            " VALUES ('limited', 'limited', sha256(%s), ARRAY['write', 'read', 'admin'], ARRAY[%s])",
+            (LIMITED.encode(), MINE),
+        )
+    limited, free = LIMITED, make_key(place, "free", "--scope", "read", "--scope", "write", "--scope", "admin")
     eventually(
         lambda: edge.send(EVENT).status == 401 and edge.send(EVENT, {"X-API-Key": free}).status == 200, timeout=5
     )
@@ -46,10 +60,43 @@ def test_no_call_passes_the_games_of_a_key(place: Place, edge: EdgeUnderTest) ->
 
 def test_no_call_passes_the_scopes_of_a_key(place: Place, edge: EdgeUnderTest) -> None:
     reader, writer = (make_key(place, scope, "--scope", scope) for scope in ("read", "write"))
-    eventually(lambda: edge.get("/api/v1/leaderboards/g", {"X-API-Key": writer}).status == 403, timeout=5)
+    both = make_key(place, "both", "--scope", "read", "--scope", "write")
+    with place.pg() as connection:
+        write_letter(connection, place.topic)
+    for key, status in ((writer, 403), (both, 200)):
+        eventually(lambda: edge.get("/api/v1/leaderboards/g", {"X-API-Key": key}).status == status)  # noqa: B023
     for route in CALLS:
         assert call(edge, route, "", str(MINE)).status == 401, route.template
-        assert call(edge, route, writer if route.scope == "read" else reader, str(MINE)).status == 403, route.template
+        without = {"read": writer, "write": reader, "admin": both}[route.scope]
+        assert call(edge, route, without, str(MINE)).status == 403, route.template
+
+
+def test_a_key_that_may_change_things_may_look_at_them(place: Place, edge: EdgeUnderTest) -> None:
+    admin = make_key(place, "admin", "--scope", "admin")
+    eventually(lambda: edge.get("/api/v1/console/audit", {"X-API-Key": admin}).status == 200, timeout=10)
+    assert edge.send(EVENT, {"X-API-Key": admin}).status == 403
+    assert "all games" in keys(place, "create", "of-a-game", "--scope", "admin", "--game", "g", code=2, said=True)
+
+
+def test_where_everybody_is_let_in_only_loopback_may_change_things(place: Place) -> None:
+    change = {"ids": [1], "preview": True}
+    with place.pg() as connection:
+        write_letter(connection, place.topic)
+    path, headers = "/api/v1/console/dead-letters/drop", {"X-Requested-By": "console"}
+    with running_edge(place) as edge:
+        assert edge.post(path, change, headers).status == 200
+    with running_edge(place, HOST="0.0.0.0", API_OPEN="true") as edge:
+        assert edge.get("/api/v1/console/audit").status == 200
+        refused = edge.post(path, change, headers)
+        assert (refused.status, "scope admin" in refused.json()["error"]) == (401, True)
+
+
+def test_the_keys_of_the_environment_change_nothing(place: Place) -> None:
+    secret = "of-the-environment-1"
+    with running_edge(place, API_KEYS=f"ops:{secret}") as edge:
+        headers = {"X-API-Key": secret, "X-Requested-By": "console"}
+        assert edge.get("/api/v1/console/audit", headers).status == 200
+        assert edge.post("/api/v1/console/dead-letters/drop", {"ids": [1], "preview": True}, headers).status == 403
 
 
 def test_a_game_that_is_no_name_is_refused_before_its_right(place: Place, edge: EdgeUnderTest) -> None:

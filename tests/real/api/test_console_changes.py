@@ -1,0 +1,219 @@
+"""Dead letters redriven and dropped through the console: preview, parts, the audit, and who may not."""
+
+import json
+import secrets
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline.contract.event import MAX_EVENT_BYTES
+from tests import texts
+from tests.consuming import consume_all
+from tests.edges import EdgeUnderTest, Reply, make_key, running_edge
+from tests.events import encoded
+from tests.letters import write_letter
+from tests.place import Place
+from tests.topics import limit_messages
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.real
+LETTERS = "/api/v1/console/dead-letters"
+BY_PAGE = {"X-Requested-By": "console"}
+
+
+def change(edge: EdgeUnderTest, action: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> Reply:
+    return edge.post(f"{LETTERS}/{action}", body, {**BY_PAGE, **(headers or {})})
+
+
+def audit(edge: EdgeUnderTest) -> Any:
+    return edge.get("/api/v1/console/audit").json()["entries"]
+
+
+def test_a_letter_is_found_previewed_sent_again_and_counted(place: Place, edge: EdgeUnderTest) -> None:
+    value = encoded(player_id="late")
+    with place.pg() as connection:
+        (number, *_) = write_letter(connection, place.topic, value, count=2)
+    listed = edge.get(f"{LETTERS}?state=waiting&code=invalid&limit=1").json()
+    assert (listed["next"], listed["by_code"], listed["letters"][0]["id"]) == (number + 1, {"invalid": 2}, number + 1)
+    rest = edge.get(f"{LETTERS}?before={listed['next']}").json()
+    assert ([letter["id"] for letter in rest["letters"]], rest["next"]) == ([number], None)
+    whole = edge.get(f"{LETTERS}/{number}").json()
+    assert (whole["event"].encode(), whole["key"], whole["offset"]) == (value, "k", 1)
+    preview = change(edge, "redrive", {"ids": [number], "preview": True}).json()
+    assert (preview["count"], [letter["id"] for letter in preview["letters"]]) == (1, [number])
+    assert edge.get(f"{LETTERS}/{number}").json()["redriven_at"] is None
+    assert audit(edge) == []
+    done = change(edge, "redrive", {"ids": [number], "reason": "mended"}).json()
+    assert (done["count"], done["done"], done["unfit"]) == (1, True, 0)
+    assert done["letters"][0]["redriven_at"]
+    (entry,) = audit(edge)
+    assert entry == {"at": entry["at"], "actor": "loopback", "action": "redrive", "reason": "mended", "count": 1}
+    consume_all(place)
+    assert edge.get("/api/v1/players/late/stats").json()["total_events"] == 1
+    assert [letter["id"] for letter in edge.get(f"{LETTERS}?state=redriven").json()["letters"]] == [number]
+
+
+def test_all_of_a_code_go_part_by_part_and_others_stay(place: Place, edge: EdgeUnderTest) -> None:
+    with place.pg() as connection:
+        write_letter(connection, place.topic, encoded(), count=1_500)
+        write_letter(connection, place.topic, encoded(), code="internal", first=5_000)
+    asked = {"code": "invalid", "reason": "mended"}
+    assert change(edge, "redrive", {"code": "invalid", "preview": True}).json()["count"] == 1_500
+    first, second = change(edge, "redrive", asked).json(), change(edge, "redrive", asked).json()
+    assert [(part["count"], part["done"]) for part in (first, second)] == [(1_000, False), (500, True)]
+    assert len(first["letters"]) == 20
+    assert [entry["count"] for entry in audit(edge)] == [500, 1_000]
+    assert change(edge, "redrive", asked).json()["count"] == 0
+    assert len(audit(edge)) == 2, "what was not done is not noted"
+    dropped = change(edge, "drop", {"code": "internal", "reason": "nobody's"}).json()
+    assert (dropped["count"], dropped["done"], bool(dropped["letters"][0]["dropped_at"])) == (1, True, True)
+    with place.pg() as connection:
+        rows = connection.execute("SELECT actor, what FROM pipeline_audit ORDER BY id DESC LIMIT 1").fetchall()
+    assert rows == [("loopback", {"code": "internal"})]
+
+
+def test_what_can_never_be_sent_is_told_and_holds_up_nothing(place: Place, edge: EdgeUnderTest) -> None:
+    limit_messages(place, 20_000)
+    with place.pg() as connection:
+        long = write_letter(connection, place.topic, b"x" * (MAX_EVENT_BYTES + 1))
+        other = write_letter(connection, "another-topic", encoded())
+        large = write_letter(
+            connection, place.topic, encoded(data={"score": 1, "x": secrets.token_hex(15_000)}), first=100
+        )
+        small = write_letter(connection, place.topic, encoded(), first=200)
+    asked = {"ids": [*long, *other, *large, *small], "reason": "all"}
+    assert change(edge, "redrive", {**asked, "preview": True}).json()["unfit"] == 2
+    done = change(edge, "redrive", asked).json()
+    assert (done["count"], done["unfit"], done["done"]) == (1, 3, True)
+    assert change(edge, "redrive", {"code": "invalid", "reason": "rest"}).json()["done"]
+    assert change(edge, "drop", asked).json()["count"] == 4
+
+
+WRONG = [
+    (b"not JSON", 400, "body"),
+    (b"[]", 400, "body"),
+    (b'{"ids":[1],"code":"invalid","reason":"x"}', 400, "not both"),
+    (b'{"reason":"x"}', 400, "ids"),
+    (b'{"ids":[],"reason":"x"}', 400, "ids"),
+    (b'{"ids":[0],"reason":"x"}', 400, "ids"),
+    (b'{"ids":[9223372036854775808],"reason":"x"}', 400, "ids"),
+    (b'{"ids":[1],"reason":"  "}', 400, "reason: required"),
+    (b'{"ids":[1]}', 400, "reason: required"),
+    (b'{"ids":[1],"reason":"a\\u0000b"}', 400, "NUL"),
+    (b'{"ids":[1],"reason":"x","more":1}', 400, "more"),
+    (b'{"code":"bad","reason":"x"}', 400, "code"),
+    (b'{"ids":[77],"reason":"x"}', 404, "77"),
+    (b'{"ids":["%s"]}' % (b"x" * 65536), 413, "longer"),
+]
+
+
+def test_what_is_asked_wrongly_is_said(edge: EdgeUnderTest) -> None:
+    for body, status, says in WRONG:
+        for action in ("redrive", "drop"):
+            refused = edge.post(f"{LETTERS}/{action}", body, BY_PAGE)
+            assert (refused.status, says in refused.json()["error"]) == (status, True), (body, refused.body)
+
+
+def test_what_was_dropped_is_not_redriven(place: Place, edge: EdgeUnderTest) -> None:
+    with place.pg() as connection:
+        ids = write_letter(connection, place.topic)
+    assert change(edge, "drop", {"ids": ids, "reason": "x"}).json()["count"] == 1
+    assert change(edge, "drop", {"ids": ids, "reason": "x"}).json()["count"] == 0
+    assert change(edge, "redrive", {"ids": ids, "reason": "x"}).status == 409
+
+
+FORGED: list[tuple[dict[str, str], int]] = [
+    ({"X-Requested-By": ""}, 403),
+    ({"X-Requested-By": "another"}, 403),
+    ({"Content-Type": "text/plain"}, 415),
+    ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+    ({"Content-Type": "multipart/form-data; boundary=a"}, 415),
+    ({"Content-Encoding": "gzip"}, 415),
+    ({"Origin": "https://evil.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Origin": "http://127.0.0.1"}, 403),
+    ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ({"Sec-Fetch-Site": "same-site"}, 403),
+    ({"Host": "evil.example"}, 403),
+    ({"Host": "evil.example", "Origin": "http://evil.example"}, 403),
+    ({"Host": "localhost.evil.example"}, 403),
+]
+
+
+def test_no_other_site_can_forge_a_change(place: Place, edge: EdgeUnderTest) -> None:
+    with place.pg() as connection:
+        ids = write_letter(connection, place.topic)
+    for headers, status in FORGED:
+        assert change(edge, "drop", {"ids": ids, "reason": "forged"}, headers).status == status, headers
+    assert audit(edge) == []
+    own = {"Origin": f"http://127.0.0.1:{edge.port}", "Sec-Fetch-Site": "same-origin"}
+    assert change(edge, "drop", {"ids": ids, "reason": "own"}, own).status == 200
+
+
+def test_a_name_that_leads_here_from_elsewhere_reads_nothing(edge: EdgeUnderTest) -> None:
+    for path in ("overview", "stream", "games", "players/p", "dead-letters", "audit", "topic", "topic/0"):
+        refused = edge.get(f"/api/v1/console/{path}", {"Host": f"evil.example:{edge.port}"})
+        assert (refused.status, "CONSOLE_HOSTS" in refused.json()["error"]) == (403, True), path
+
+
+def test_names_that_are_configured_are_known_and_a_proxy_s_user_is_the_author(place: Place) -> None:
+    with place.pg() as connection:
+        first, second, third = write_letter(connection, place.topic, count=3)
+    with running_edge(
+        place,
+        CONSOLE_HOSTS="console.example, other.example",
+        CONSOLE_IDENTITY_HEADER="X-Forwarded-User",
+        CONSOLE_TRUSTED_PROXIES="127.0.0.0/8, ::1",
+    ) as edge:
+        proxied = {"Host": "console.example", "Origin": "https://console.example", "X-Forwarded-User": "Zo\xeb\t"}
+        assert change(edge, "drop", {"ids": [first], "reason": "x"}, proxied).status == 200
+        admin = make_key(place, "ops", "--scope", "admin")
+        eventually(lambda: change(edge, "drop", {"ids": [second], "reason": "x"}).status == 401)
+        keyed = {"X-API-Key": admin, **proxied}
+        eventually(lambda: change(edge, "drop", {"ids": [second], "reason": "x"}, keyed).status == 200)
+        actors = [entry["actor"] for entry in edge.get("/api/v1/console/audit", {"X-API-Key": admin}).json()["entries"]]
+        assert [actor.rpartition(" by ")[2] for actor in actors] == ["ops", "loopback"]
+        assert all(actor.startswith("Zo") for actor in actors)
+    with running_edge(place, CONSOLE_IDENTITY_HEADER="X-Forwarded-User", CONSOLE_TRUSTED_PROXIES="192.0.2.1") as edge:
+        keyed = {"X-API-Key": admin, "X-Forwarded-User": "root"}
+        eventually(lambda: change(edge, "drop", {"ids": [third], "reason": "x"}, keyed).status == 200)
+        (newest, *_) = edge.get("/api/v1/console/audit", {"X-API-Key": admin}).json()["entries"]
+        assert newest["actor"] == "ops", "who is no trusted proxy names nobody"
+
+
+def test_while_kafka_is_away_nothing_is_marked_and_the_loop_goes_on(place: Place, edge: EdgeUnderTest) -> None:
+    with place.pg() as connection:
+        ids = write_letter(connection, place.topic, encoded())
+    place.stack.kafka.pause()
+    try:
+        refused = change(edge, "redrive", {"ids": ids, "reason": "x"})
+        assert (refused.status, "no others" in refused.json()["error"] or "nothing" in refused.json()["error"]) == (
+            503,
+            True,
+        )
+        assert edge.get("/health/live").status == 200
+        assert edge.get(f"{LETTERS}/{ids[0]}").json()["redriven_at"] is None
+    finally:
+        place.stack.kafka.resume()
+    assert audit(edge) == []
+    eventually(lambda: change(edge, "redrive", {"ids": ids, "reason": "x"}).status == 200, timeout=60)
+
+
+def test_any_text_is_kept_as_it_is(place: Place, edge: EdgeUnderTest) -> None:
+    """In the reason, which the audit shows, and in the letter itself."""
+
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(texts.texts.filter(lambda text: text.strip() and "\0" not in text), st.binary(max_size=30))
+    def kept(text: str, value: bytes) -> None:
+        with place.pg() as connection:
+            (number,) = write_letter(connection, place.topic, text.encode() + value, first=next(offsets), error=text)
+        letter = edge.get(f"{LETTERS}/{number}").json()
+        assert letter["error"] == text
+        body = json.dumps({"ids": [number], "reason": text}).encode()
+        assert edge.post(f"{LETTERS}/drop", body, BY_PAGE).json()["count"] == 1
+        assert audit(edge)[0]["reason"] == text.strip()
+
+    offsets = iter(range(1_000_000))
+    kept()
