@@ -32,7 +32,7 @@ def test_every_name_is_shown_and_asked_for_as_it_is(site: Site) -> None:
         page.get_by_label("player_id").fill(name)
         page.get_by_label("player_id").press("Enter")
         expect(page.locator("#main")).to_contain_text("Events in all")
-        heading = page.locator(".facts").first.locator("xpath=..").locator("h2 bdi")
+        heading = page.locator("section.card", has_text="Events in all").locator("h2 bdi")
         shown = heading.evaluate(SHOWN)
         assert shown == (re.sub(UNSEEN, "", name) if name.strip() else ""), name
         untouched(page)
