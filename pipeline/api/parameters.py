@@ -61,6 +61,14 @@ def whole(asked: Mapping[str, str], one: Whole) -> int:
     return int(text)
 
 
+def identifier(asked: Mapping[str, str], name: str) -> str | None:
+    """Return the value of a parameter that names a player or a game, None where it is missing. Raises Refusal."""
+    value = asked.get(name)
+    if value is not None and not is_identifier(value):
+        raise Refusal(400, f"{name}: must be {ID_RULE}")
+    return value
+
+
 def day(text: str) -> date:
     """Read a day. Raises Refusal."""
     try:

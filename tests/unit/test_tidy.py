@@ -74,7 +74,9 @@ def test_the_http_server_stands_alone() -> None:
             assert name.startswith(("pipeline.api.http.", *ground)), f"{path.name}: {name}"
 
 
-@pytest.mark.parametrize("folder", [*LAYERS, *(f"api/{name}" for name in ("http", "access", "events", "boards"))])
+@pytest.mark.parametrize(
+    "folder", [*LAYERS, *(f"api/{name}" for name in ("http", "access", "events", "boards", "console"))]
+)
 def test_a_folder_says_what_lives_there_and_what_may_not(folder: str) -> None:
     said = ast.get_docstring(ast.parse((ROOT / "pipeline" / folder / "__init__.py").read_text())) or ""
     first, _, rest = said.partition("\n\n")

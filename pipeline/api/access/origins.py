@@ -30,8 +30,12 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 class Origins:
     """The names under which the console is reached, and the proxies whose word on a user is taken."""
 
-    def __init__(self, names: Iterable[str], identity_header: str = "", proxies: Iterable[Network] = ()) -> None:
-        self._names = frozenset(name.lower() for name in names)
+    def __init__(
+        self, names: Iterable[str], identity_header: str = "", proxies: Iterable[Network] = (), own: str = "localhost"
+    ) -> None:
+        """Take the names, each with its port if a browser shows one, and the host that is listened on."""
+        self._authorities = frozenset(name.lower() for name in names)
+        self._names = frozenset(map(_name, {*self._authorities, own}))
         self._identity = identity_header.lower().encode("latin-1")
         self._proxies = tuple(proxies)
 
@@ -69,7 +73,7 @@ class Origins:
         scheme, separator, authority = origin.lower().partition("://")
         if not separator or scheme not in {"http", "https"}:
             return False
-        return authority == host.lower() or _name(authority) in self._names
+        return authority == host.lower() or authority in self._authorities
 
     def _trusted(self, peer: str) -> bool:
         return _is_address(peer) and any(ipaddress.ip_address(peer) in network for network in self._proxies)
@@ -83,7 +87,7 @@ def configured_origins(settings: Settings) -> Origins:
             proxies.append(ipaddress.ip_network(entry))
         except ValueError as error:
             raise ConfigurationError(f"CONSOLE_TRUSTED_PROXIES: {error}") from None
-    return Origins([settings.host, *_listed(settings.console_hosts)], settings.console_identity_header, proxies)
+    return Origins(_listed(settings.console_hosts), settings.console_identity_header, proxies, settings.host)
 
 
 def _listed(text: str) -> list[str]:

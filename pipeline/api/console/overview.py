@@ -183,7 +183,7 @@ class Composer:
 
 def _state(source: Source[Any], server: str, now: float) -> tuple[State, str]:
     if source.fault:
-        return "down", source.fault
+        return "degraded" if source.refused else "down", source.fault
     if source.reading is not None and now - source.reading.at > _STALE_SECONDS:
         return "degraded", f"{server} takes long to answer: {now - source.reading.at:.0f} s by now"
     return "ok", ""

@@ -10,9 +10,7 @@ from pipeline.api.console.schemas import Counted, Days, Games, Player
 from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
-from pipeline.api.http.replies import Refusal
-from pipeline.api.parameters import Whole, parameters, read_segment, whole
-from pipeline.contract.event import ID_RULE, is_identifier
+from pipeline.api.parameters import Whole, identifier, parameters, read_segment, whole
 
 GAMES: Final = Whole("limit", 100, 1, 500, "How many games")
 DAYS: Final = Whole("limit", 31, 1, 366, "How many days")
@@ -24,9 +22,7 @@ _MOST_DATA_BYTES: Final = 1 << 20
 async def get_games(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/console/games."""
     asked = parameters(head, GAMES.name, "after")
-    limit, after = whole(asked, GAMES), asked.get("after", "")
-    if after and not is_identifier(after):
-        raise Refusal(400, f"after: must be {ID_RULE}")
+    limit, after = whole(asked, GAMES), identifier(asked, "after") or ""
     with asking():
         rows = await context.console.database.rows(_GAMES, [after, limit + 1])
     games = [game for (game,) in rows]

@@ -31,7 +31,7 @@ from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.kafka.producer import Ingest, Resent
-from pipeline.kafka.sizes import STORED_NOT
+from pipeline.kafka.sizes import STORED_NOT, TOO_LARGE
 from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
 
 Action = Literal["redrive", "drop"]
@@ -40,6 +40,8 @@ Place = tuple[str, int, int]
 
 MOST_IDS: Final = 1_000
 MAX_BODY: Final = 64 << 10
+_REDRIVE_SECONDS: Final = 10.0
+"""How long parts are gone through of which nothing can be sent, in search of one of which something can."""
 _PART: Final = 1_000
 _PART_BYTES: Final = 4 << 20
 _SHOWN: Final = 20
@@ -194,6 +196,7 @@ async def _redrive(context: Context, chosen: Chosen, author: Author) -> Change:
     console = context.console
     fitting = chosen.also(_FITS, console.topic)
     unfit = await _count(console.database, chosen.also(f"NOT ({_FITS})", console.topic))
+    deadline = asyncio.get_running_loop().time() + _REDRIVE_SECONDS
     sent: list[int] = []
     count = above = 0
     while letters := await _part(console.database, fitting.also("id > %s", above)):
@@ -206,7 +209,7 @@ async def _redrive(context: Context, chosen: Chosen, author: Author) -> Change:
         sent += [one.id for one in letters if _place(one) in done.places]
         if done.failed is not None:
             raise unavailable(f"{done.failed}; {count} records were sent again, and no others")
-        if chosen.by_code:
+        if chosen.by_code and (count or asyncio.get_running_loop().time() > deadline):
             break
     left = await _count(console.database, fitting.also("id > %s", above))
     query = f"SELECT {COLUMNS} FROM dlq_events WHERE id = ANY(%s) ORDER BY id"  # noqa: S608 - a constant
@@ -246,20 +249,30 @@ class _Sent:
 async def _send(context: Context, letters: Sequence[Letter]) -> _Sent:
     """Publish each record once, however many services refused it, and wait for Kafka's word on each."""
     context.require_kafka()
-    records = {_place(one): _record(one) for one in letters}
-    size = sum(len(record.value or b"") for record in records.values())
+    every = {_place(one): _record(one) for one in letters}
+    # What the topic is known not to take is not tried: in one batch with others it would be refused with them.
+    records = {place: one for place, one in every.items() if not context.ingest.sizes.fault(_length(one))}
+    size = sum(map(_length, records.values()))
     context.pressure.enter(size)
     try:
         answers = await asyncio.gather(*(_published(context.ingest, record) for record in records.values()))
     finally:
         context.pressure.leave(size)
-    found = _Sent({place for place, error in zip(records, answers, strict=True) if error is None})
-    for error in answers:
-        if error is not None and error.code() in STORED_NOT:
-            found.unfit += 1
-        elif error is not None:
+    found = _Sent(
+        {place for place, error in zip(records, answers, strict=True) if error is None}, len(every) - len(records)
+    )
+    for record, error in zip(records.values(), answers, strict=True):
+        if error is None:
+            continue
+        found.failed = UnavailableError(f"Kafka did not confirm: {error.str()}")
+        if error.code() not in STORED_NOT:
             context.ingest.note(error)
-            found.failed = UnavailableError(f"Kafka did not confirm: {error.str()}")
+            continue
+        context.ingest.doubt_sizes(error, _length(record))
+        if error.code() not in TOO_LARGE or context.ingest.sizes.lasting(_length(record)):
+            found.unfit += 1
+    if found.unfit == len(every) - len(found.places):
+        found.failed = None
     return found
 
 
@@ -286,6 +299,10 @@ async def _note(database: Database, places: set[Place], author: Author) -> None:
 
 def _place(letter: Letter) -> Place:
     return letter.topic, letter.partition, letter.record_offset
+
+
+def _length(record: Resent) -> int:
+    return len(record.key or b"") + len(record.value or b"")
 
 
 def _record(letter: Letter) -> Resent:

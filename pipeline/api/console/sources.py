@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Final, Generic, TypeVar, cast, get_args
 
 from redis.asyncio import Redis
+from redis.exceptions import NoPermissionError
 
 from pipeline.api.database import Database
 from pipeline.api.valkey import answering
 from pipeline.config import Settings
 from pipeline.contract.boards import watermark_key
 from pipeline.epoch.rejected import Code
-from pipeline.errors import PipelineError, UnavailableError
+from pipeline.errors import PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.ends import Bounds, LogEnds
 from pipeline.sinks.redrive import WAITING
 from pipeline.sinks.watermarks import PROGRESS, read_standings
@@ -64,14 +65,17 @@ class Reading(Generic[T]):
 
 
 class Source(Generic[T]):
-    """One question, put again and again. `reading` is the last answer, `fault` why the last try had none."""
+    """One question, put again and again. `reading` is the last answer, `fault` why the last try had none.
+
+    `refused`: the server is there, and denies the account a right.
+    """
 
     def __init__(self, ask: Callable[[], Awaitable[T]], least: float = WATCHED_SECONDS) -> None:
         self._ask = ask
         self._least = least
         self.reading: Reading[T] | None = None
         self.fault = "not asked yet"
-        self.asked = False
+        self.asked = self.refused = False
 
     async def keep_asking(self, pace: Pace) -> None:
         """Ask until cancelled."""
@@ -80,9 +84,9 @@ class Source(Generic[T]):
             began = loop.time()
             try:
                 answer = await self._ask()
-                self.reading, self.fault = Reading(answer, loop.time()), ""
+                self.reading, self.fault, self.refused = Reading(answer, loop.time()), "", False
             except PipelineError as error:
-                self.fault = str(error)
+                self.fault, self.refused = str(error), isinstance(error, RefusedError)
             self.asked = True
             await pace.rest(began, self._least)
 
@@ -147,10 +151,13 @@ async def ask_redis(valkey: Redis, topic: str, groups: Callable[[], list[str]]) 
     """Return where Redis stands, by group and partition. Raises UnavailableError."""
     found = {}
     async with answering():
-        await valkey.ping()
+        await valkey.time()  # which the edge's account may ask for anyway
     for group in groups():
-        async with answering():
-            stored = cast("dict[str, str]", await valkey.hgetall(watermark_key(group)))
+        try:
+            async with answering():
+                stored = cast("dict[str, str]", await valkey.hgetall(watermark_key(group)))
+        except UnavailableError as error:
+            raise RefusedError(str(error)) if isinstance(error.__cause__, NoPermissionError) else error from error
         raw = {_bytes(name): _bytes(mark) for name, mark in stored.items()}
         found[group] = {partition: one.offset for partition, one in read_standings(raw, topic).items()}
     return found

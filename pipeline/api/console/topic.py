@@ -16,7 +16,7 @@ from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal
-from pipeline.api.parameters import Whole, moment, parameters, whole
+from pipeline.api.parameters import Whole, identifier, moment, parameters, whole
 from pipeline.contract.event import record_time
 from pipeline.kafka.browser import Browser, Filter, Page, UnknownPartitionError
 
@@ -47,7 +47,7 @@ async def get_records(context: Context, connection: Connection, head: Head, _cal
     asked = parameters(head, RECORDS.name, OFFSET.name, BEFORE.name, "since", "player_id", "event_type")
     if len(asked.keys() & {OFFSET.name, BEFORE.name, "since"}) > 1:
         raise Refusal(400, "offset: only one of offset, before and since")
-    limit, wanted = whole(asked, RECORDS), _filter(asked.get("player_id"), asked.get("event_type"))
+    limit, wanted = whole(asked, RECORDS), _filter(identifier(asked, "player_id"), asked.get("event_type"))
     offset, before = whole(asked, OFFSET), whole(asked, BEFORE)
     since = moment("since", asked["since"]) if "since" in asked else None
 

@@ -6,19 +6,22 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
 from pipeline.api import schemas
+from pipeline.api.console import schemas as console
 from pipeline.contract.boards import ALLTIME, board_key, stats_fields, stats_key
-from tests.edges import EVENT, Reply, running_edge
+from tests.edges import EVENT, EdgeUnderTest, Reply, running_edge
+from tests.letters import write_letter
 from tests.place import Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 T = TypeVar("T", bound=msgspec.Struct)
+CONSOLE = "/api/v1/console/"
 BATCH_JUDGES_EACH = """
 [[operations]]
 include-name = "POST /api/v1/events/batch"
@@ -37,18 +40,45 @@ def test_schemathesis_finds_nothing(place: Place, tmp_path: Path) -> None:
         for rule in event["allOf"]:
             for score in rule["then"]["properties"]["data"]["properties"].values():
                 score["enum"] = [0, 1500, -(2**53)]
-        (tmp_path / "schemathesis.toml").write_text(BATCH_JUDGES_EACH)
-        (tmp_path / "openapi.json").write_text(json.dumps(document))
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "schemathesis.cli", "run", str(tmp_path / "openapi.json")),
-                *("--url", f"http://127.0.0.1:{edge.port}", "--max-examples", "30", "--seed", "7", "--no-color"),
-                *("--phases", "examples,coverage,fuzzing", "--generation-allow-x00", "false"),
-            ],
-            cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stdout[-16000:]
-        assert edge.get("/health/ready").status == 200
+        document["paths"] = {path: one for path, one in document["paths"].items() if not path.startswith(CONSOLE)}
+        explore(edge, document, tmp_path, BATCH_JUDGES_EACH, examples=30)
+
+
+def test_schemathesis_finds_nothing_in_the_console(place: Place, tmp_path: Path) -> None:
+    with place.pg() as connection:
+        write_letter(connection, place.topic, count=3)
+    place.produce([("k", b"x")] * 3)
+    with running_edge(place) as edge:
+        document = edge.get("/openapi.json").json()
+        paths = {path: one for path, one in document["paths"].items() if path.startswith(CONSOLE)}
+        del paths[f"{CONSOLE}stream"]  # it has no end
+        # No schema of parameters says that one excludes another.
+        asked = paths[f"{CONSOLE}topic/{{partition}}"]["get"]["parameters"]
+        paths[f"{CONSOLE}topic/{{partition}}"]["get"]["parameters"] = [
+            one for one in asked if one["name"] not in {"offset", "since"}
+        ]
+        document["components"]["schemas"]["Asked"]["properties"]["ids"]["items"]["enum"] = [
+            1,
+            2,
+            3,
+        ]  # 1.0 is no integer
+        explore(edge, {**document, "paths": paths}, tmp_path, "", examples=8)
+
+
+def explore(edge: EdgeUnderTest, document: dict[str, Any], directory: Path, settings: str, *, examples: int) -> None:
+    """Let schemathesis look for what the document does not say."""
+    (directory / "schemathesis.toml").write_text(settings)
+    (directory / "openapi.json").write_text(json.dumps(document))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "run", str(directory / "openapi.json")),
+            *("--url", f"http://127.0.0.1:{edge.port}", "--max-examples", str(examples), "--seed", "7", "--no-color"),
+            *("--phases", "examples,coverage,fuzzing", "--generation-allow-x00", "false"),
+        ],
+        cwd=directory, capture_output=True, text=True, timeout=280, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-16000:]
+    assert edge.get("/health/ready").status == 200
 
 
 def read_as(reply: Reply, kind: type[T]) -> T:
@@ -73,6 +103,8 @@ def test_replies_are_what_their_types_say(place: Place) -> None:
         assert read_as(edge.get("/api/v1/leaderboards/g"), schemas.Board)
         assert read_as(edge.get("/api/v1/leaderboards/nothing"), schemas.Board)
         assert read_as(edge.get("/api/v1/leaderboards/g/players/p"), schemas.Place)
+        assert read_as(edge.get(f"{CONSOLE}overview"), console.Overview)
+        assert read_as(edge.get(f"{CONSOLE}history"), console.History)
         for path in ("/health/live", "/health/ready"):
             assert read_as(edge.get(path), schemas.Status)
         place.stack.kafka.pause()

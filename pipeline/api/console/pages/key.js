@@ -25,7 +25,7 @@ export function KeyDialog() {
         <input id="key" name="key" type="password" autocomplete="off" required aria-describedby="key-hint" />
       <//>
       <p class="small muted">Reading needs scope <code>read</code>, changing dead letters scope <code>admin</code>:
-        <code> gamemetrics keys create NAME --scope read --scope admin</code></p>
+        <code> gamemetrics keys create NAME --scope admin</code></p>
       <div class="actions end">
         ${key && html`<button type="button" onClick=${forget}>Forget the key</button>`}
         <button type="button" onClick=${close}>Cancel</button>
