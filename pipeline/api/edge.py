@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from pipeline.api.access.keyring import Caller, Scope
 from pipeline.api.access.rights import Right, check_every_game, check_game
-from pipeline.api.boards.get_boards import get_board, get_place, get_statistics, read_segment
+from pipeline.api.boards.asking import read_segment
+from pipeline.api.boards.get_boards import get_board, get_place, get_statistics
+from pipeline.api.boards.get_trail import get_trail
 from pipeline.api.context import Context
 from pipeline.api.docs import Documentation
 from pipeline.api.events.post_batch import MAX_BYTES, post_batch
@@ -52,7 +54,7 @@ class Route:
 
     def check(self, head: Head, caller: Caller) -> None:
         """Raise Refusal where the key may not make this call, for all that its head tells."""
-        if self.right is None or self.right.about == "the games in the body":
+        if self.right is None or self.right.about in {"the games in the body", "the game of the event"}:
             return
         if self.right.about == "every game":
             check_every_game(caller)
@@ -84,6 +86,7 @@ CALLS: Final = (
     Route("/api/v1/players/{player_id}/stats", get=get_statistics, right=Right("read", "every game")),
     Route("/api/v1/leaderboards/{game_id}", get=get_board, right=_READ_GAME),
     Route("/api/v1/leaderboards/{game_id}/players/{player_id}", get=get_place, right=_READ_GAME),
+    Route("/api/v1/events/{player_id}/{event_id}", get=get_trail, right=Right("read", "the game of the event")),
 )
 """What takes a key, and what that must be allowed."""
 

@@ -29,6 +29,7 @@ from pipeline.contract.boards import (
 )
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
+from pipeline.sinks.marks import Standing, standings_in
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -40,15 +41,6 @@ _PROBED: Final = (stats_key("probe"), _BOARD, filling_key("probe", _BOARD))
 LIBRARY: Final = Path(__file__).with_name("apply.lua")
 _SOCKET_SECONDS: Final = 15.0
 _CLUSTER: Final = re.compile(r"(MOVED|CROSSSLOT|CLUSTERDOWN)\b")
-_mark: Final = re.compile(rb"([0-9]{1,19}):([0-9]{1,9})")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Where Redis stands in one partition: below `offset` all is applied, and `done` chunks of the epoch after it."""
-
-    offset: int
-    done: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,13 +148,7 @@ class RedisSink:
         """Return where Redis stands in each partition of the topic that it knows."""
         with translated(self._client):
             stored: dict[bytes, bytes] = self._client.hgetall(self._key)  # type: ignore[assignment]  # responses stay bytes
-        standings = {}
-        for name, mark in stored.items():
-            topic, _, partition = name.rpartition(b":")
-            read = _mark.fullmatch(mark)
-            if topic == self._topic.encode() and partition.isdigit() and read is not None:
-                standings[int(partition)] = Standing(int(read[1]), int(read[2]))
-        return standings
+        return standings_in(stored, self._topic)
 
     def start(self, partition: int, offset: int) -> None:
         """Set the watermark of a partition that nothing was applied of; one that stands already is left alone."""

@@ -7,19 +7,12 @@ from pipeline.contract.offsets import Watermark
 from pipeline.epoch.roles import Role
 from pipeline.errors import ConfigurationError, HaltError
 from pipeline.sinks.connection import Held
+from pipeline.sinks.marks import WATERMARKS, watermarks_in
 
 
 def read_watermarks(connection: psycopg.Connection, topic: str) -> dict[str, dict[int, Watermark]]:
     """Return where each group stands in a topic: by group, then by partition in their order."""
-    statement = (
-        "SELECT group_id, partition, topic_id, first_offset, next_offset, admitted, duplicates, dead_lettered"
-        " FROM pipeline_watermarks WHERE topic = %s ORDER BY group_id, partition"
-    )
-    found: dict[str, dict[int, Watermark]] = {}
-    for group_id, *values in connection.execute(statement, (topic,)):
-        mark = Watermark(*values)
-        found.setdefault(group_id, {})[mark.partition] = mark
-    return found
+    return watermarks_in(connection.execute(WATERMARKS, (topic,)))
 
 
 class Registry:

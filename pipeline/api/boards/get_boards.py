@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import blake2b
 from typing import Final
@@ -10,37 +9,27 @@ from typing import Final
 import msgspec
 
 from pipeline.api.access.keyring import Caller
+from pipeline.api.boards.asking import Whole, read_parameters, read_segment, read_whole
+from pipeline.api.boards.receipts import AFTER, WAIT, await_receipts
 from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import JSON, Refusal, encode
 from pipeline.api.schemas import Board, Place
 from pipeline.contract.boards import ALLTIME, PERIODS
-from pipeline.contract.event import ID_RULE, is_identifier
 from pipeline.errors import UnavailableError
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """A parameter that is a whole number: its value where it is missing, and between which it lies."""
-
-    name: str
-    missing: int
-    least: int
-    most: int
-    description: str
-
 
 LIMIT: Final = Whole("limit", 10, 1, 1000, "How many places")
 OFFSET: Final = Whole("offset", 0, 0, 10_000_000, "How many places to pass over")
 AROUND: Final = Whole("around", 5, 0, 100, "How many neighbours on either side")
+_WAITING: Final = (AFTER, WAIT.name)
 _day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 
 
 async def get_statistics(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/players/{player_id}/stats."""
     player_id = read_segment(head, 3, "player_id")
-    _parameters(head)
+    await await_receipts(context, read_parameters(head, *_WAITING), "stats")
     try:
         found, source = await context.boards.statistics(player_id)
     except UnavailableError as error:
@@ -53,10 +42,11 @@ async def get_statistics(context: Context, connection: Connection, head: Head, _
 async def get_board(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/leaderboards/{game_id}."""
     game_id = read_segment(head, 3, "game_id")
-    asked = _parameters(head, "period", "date", LIMIT.name, OFFSET.name)
-    limit = _integer(asked, LIMIT)
-    offset = _integer(asked, OFFSET)
+    asked = read_parameters(head, "period", "date", LIMIT.name, OFFSET.name, *_WAITING)
+    limit = read_whole(asked, LIMIT)
+    offset = read_whole(asked, OFFSET)
     period = _period(asked)
+    await await_receipts(context, asked, "leaderboard")
     try:
         page, source = await context.boards.page(game_id, period, offset, limit)
     except UnavailableError as error:
@@ -76,9 +66,10 @@ async def get_place(context: Context, connection: Connection, head: Head, _calle
     """Answer GET /api/v1/leaderboards/{game_id}/players/{player_id}."""
     game_id = read_segment(head, 3, "game_id")
     player_id = read_segment(head, 5, "player_id")
-    asked = _parameters(head, "period", "date", AROUND.name)
-    around = _integer(asked, AROUND)
+    asked = read_parameters(head, "period", "date", AROUND.name, *_WAITING)
+    around = read_whole(asked, AROUND)
     period = _period(asked)
+    await await_receipts(context, asked, "leaderboard")
     try:
         page, source = await context.boards.around(game_id, period, player_id, around)
     except UnavailableError as error:
@@ -96,43 +87,6 @@ async def get_place(context: Context, connection: Connection, head: Head, _calle
         neighbours=page.entries,
     )
     connection.reply(*_tagged(head, content, source))
-
-
-def read_segment(head: Head, index: int, name: str) -> str:
-    """Return the path's segment of an index, an identifier. Raises Refusal."""
-    try:
-        value = head.segments()[index]
-    except UnicodeDecodeError:
-        raise Refusal(400, f"{name}: must be UTF-8") from None
-    if not is_identifier(value):
-        raise Refusal(400, f"{name}: must be {ID_RULE}")
-    return value
-
-
-def _parameters(head: Head, *known: str) -> dict[str, str]:
-    """Return the query's parameters. Raises Refusal for one that is unknown or stands there twice."""
-    try:
-        pairs = head.parameters()
-    except ValueError:
-        raise Refusal(400, "query: must be UTF-8, and at most 20 parameters") from None
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        if name not in known:
-            raise Refusal(400, f"{name[:100]}: unknown parameter; known are {', '.join(known) or 'none'}")
-        if name in found:
-            raise Refusal(400, f"{name}: stands there twice")
-        found[name] = value
-    return found
-
-
-def _integer(asked: Mapping[str, str], one: Whole) -> int:
-    text = asked.get(one.name)
-    if text is None:
-        return one.missing
-    readable = text.isascii() and text.isdigit() and len(text) <= len(str(one.most))
-    if not readable or not one.least <= int(text) <= one.most:
-        raise Refusal(400, f"{one.name}: must be a whole number from {one.least} to {one.most}")
-    return int(text)
 
 
 def _period(asked: Mapping[str, str]) -> str:
