@@ -4,8 +4,8 @@ While anybody waits, one task asks PostgreSQL and Redis where they stand, 40 tim
 entry in a heap of its partition, and is looked at when it is that heap's first and its offset is passed. One timer
 stands for the earliest deadline. So five thousand waiters cost what one costs, and each its entry and its end.
 
-Nothing is known from before: what releases a waiter was asked for after it came, about a topic that was seen to be the
-same a second before at most. A watermark that is remembered would be a false answer once the topic is created again.
+Nothing is known from before: what releases a waiter was asked for after it came, about a topic that was asked who it is
+after that as well. What is remembered would be a false answer once the topic is created again.
 """
 
 import asyncio
@@ -29,10 +29,9 @@ Reads = Literal["stats", "leaderboard", "every"]
 """What a read is of: a projection, whose group it waits for, or every one that has a group."""
 
 _PAUSE_S: Final = 0.025
-_FACTS_S: Final = 1.0
-"""How long what the topic is may be taken for what it was."""
-_FACTS_PAUSE_S: Final = 0.1
+_FACTS_PAUSE_S: Final = 0.05
 _ASK_S: Final = 2.0
+_CREATED_AGAIN: Final = "the topic was created again"
 
 _log = structlog.get_logger("arrivals")
 
@@ -71,8 +70,7 @@ class _Waiter:
     places: Mapping[int, int]
     answer: "asyncio.Future[None]"
     left: int
-    verified: bool = False
-    expired: bool = False
+    verified_at: float | None = None
 
 
 _Entry = tuple[int, int, _Waiter]
@@ -85,6 +83,8 @@ class _Known:
     levels: dict[tuple[str, int], list[Level]] = field(default_factory=dict)
     facts: Facts | None = None
     facts_at: float = 0.0
+    levels_at: float = 0.0
+    """When the levels were asked for that were the last to release anybody, or could have."""
     fault: str = ""
     topic_fault: str = ""
     differs_at: float = 0.0
@@ -110,6 +110,7 @@ class Arrivals:
         self._unverified: list[_Waiter] = []
         self._heaps: dict[tuple[str, int], list[_Entry]] = {}
         self._deadlines: list[tuple[float, int, _Waiter]] = []
+        self._overdue: list[_Waiter] = []
         self._numbers = itertools.count()
         self._timer: asyncio.TimerHandle | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -121,7 +122,8 @@ class Arrivals:
     async def reached(self, reads: Reads, places: Mapping[int, int], within: float) -> None:
         """Return once both sinks have every place, an offset by partition.
 
-        Raises Refusal: 400 for a place that the topic does not have, 504 after `within` seconds.
+        Raises Refusal: 400 for a place that the topic does not have, 504 after `within` seconds, or once the servers
+        were asked, however little that is.
         """
         loop = asyncio.get_running_loop()
         waiter = _Waiter(reads, places, loop.create_future(), len(places))
@@ -149,6 +151,7 @@ class Arrivals:
 
     async def _watch(self) -> None:
         """Look again and again while anybody waits."""
+        self._known.fault = self._known.topic_fault = ""
         while self.waiting:
             self._take_in()
             self._keep_facts()
@@ -160,6 +163,7 @@ class Arrivals:
             else:
                 self._known.levels, self._known.fault = levels, ""
                 self._release(began)
+            self._end_overdue()
             self._forget_the_dead()
             await asyncio.sleep(_PAUSE_S)
 
@@ -182,32 +186,35 @@ class Arrivals:
         counters = {group for projection, group, *_ in rows if projection in {"stats", "leaderboard"}}
         redis = {group: standings_in(await self._hash(watermark_key(group)), self._topic) for group in sorted(counters)}
         levels: dict[tuple[str, int], list[Level]] = {}
+        groups: dict[int, dict[str, Level]] = {}
         for projection, group, partition, topic_id, offset in rows:
-            if partition is None:
-                continue
-            level = _level(group, topic_id, offset, redis.get(group), partition)
-            levels.setdefault((projection, partition), []).append(level)
-            every = levels.setdefault(("every", partition), [])
-            if level not in every:
-                every.append(level)
+            if partition is not None:
+                level = _level(group, topic_id, offset, redis.get(group), partition)
+                levels[projection, partition] = [level]
+                groups.setdefault(partition, {})[group] = level
+        wanted = {group for _, group, *_ in rows}
+        for partition, found in groups.items():
+            levels["every", partition] = list(found.values()) if found.keys() == wanted else []
         return levels
 
     def _release(self, now: float) -> None:
         """Let those go whose places are passed, and refuse those of a topic that is no more."""
         facts = self._known.facts
-        if facts is None or now - self._known.facts_at > _FACTS_S:
+        if facts is None:
             return
+        self._known.levels_at = now
         differs_at = 0.0
         for key, heap in self._heaps.items():
             levels = self._known.levels.get(key, [])
             if stale := next((level for level in levels if level.topic_id != facts.topic_id), None):
                 differs_at = self._known.differs_at or now
                 if differs_at < self._known.facts_at:  # the topic was asked again since: it is the group that lags
-                    self._refuse_all(heap, f"the topic was created again, and {stale.group} stands in the one before")
+                    self._refuse_all(heap, f"{_CREATED_AGAIN}, and {stale.group} stands in the one before")
                 continue
             while heap and levels and all(level.passed(heap[0][0]) for level in levels):
-                _, _, waiter = heapq.heappop(heap)
-                self._arrive(waiter)
+                if heap[0][2].verified_at is None and not heap[0][2].answer.done():
+                    break  # soon: whoever came before the topic is asked is judged by one answer
+                self._arrive(heapq.heappop(heap)[2])
         self._known.differs_at = differs_at
         self._heaps = {key: heap for key, heap in self._heaps.items() if heap}
 
@@ -236,13 +243,12 @@ class Arrivals:
     # -- the topic -----------------------------------------------------------------------------------------------------
 
     def _keep_facts(self) -> None:
-        """Have the topic asked, by one call at a time: for new waiters, and before what is known is too old."""
+        """Have the topic asked, by one call at a time: for new waiters, and where a group stands in another one."""
         if self._asking is not None and not self._asking.done():
             return
-        age = time.monotonic() - self._known.facts_at
         wanted = self._known.differs_at > self._known.facts_at
         self._unverified = [one for one in self._unverified if not one.answer.done()]
-        if wanted or age > (_FACTS_PAUSE_S if self._unverified else _FACTS_S / 2):
+        if (wanted or self._unverified) and time.monotonic() - self._known.facts_at > _FACTS_PAUSE_S:
             self._asking = watched(self._learn())
 
     async def _learn(self) -> None:
@@ -255,23 +261,17 @@ class Arrivals:
             _log.debug("the topic was not asked", reason=str(error))
             self._known.topic_fault = str(error)
             self._unverified += asked
-            for waiter in asked:
-                self._judge(waiter, "")
-            return
-        self._known.facts, self._known.facts_at, self._known.topic_fault = facts, began, ""
-        for waiter in asked:
-            self._judge(waiter, _not_there(waiter.places, facts))
-            waiter.verified = True
-
-    def _judge(self, waiter: _Waiter, fault: str) -> None:
-        if waiter.answer.done():
-            return
-        if fault:
-            waiter.answer.set_exception(Refusal(400, f"after: {fault}"))
-        elif waiter.expired:
-            waiter.answer.set_exception(self._late(waiter))
         else:
-            return
+            if self._known.facts is not None and self._known.facts.topic_id != facts.topic_id:
+                for heap in self._heaps.values():
+                    self._refuse_all([one for one in heap if one[2].verified_at is not None], _CREATED_AGAIN)
+            self._known.facts, self._known.facts_at, self._known.topic_fault = facts, began, ""
+            for waiter in asked:
+                waiter.verified_at = time.monotonic()
+                fault = _not_there(waiter.places, facts)
+                if fault and not waiter.answer.done():
+                    waiter.answer.set_exception(Refusal(400, f"after: {fault}"))
+        self._end_overdue()
 
     # -- deadlines -----------------------------------------------------------------------------------------------------
 
@@ -288,17 +288,26 @@ class Arrivals:
             self._timer = asyncio.get_running_loop().call_at(self._deadlines[0][0], self._expire)
 
     def _expire(self) -> None:
-        """End those whose time is up. One whose places were not judged yet waits for that: it may be a 400."""
+        """End those whose time is up."""
         self._timer = None
         now = asyncio.get_running_loop().time()
         while self._deadlines and self._deadlines[0][0] <= now:
-            _, _, waiter = heapq.heappop(self._deadlines)
+            self._overdue.append(heapq.heappop(self._deadlines)[2])
+        self._end_overdue()
+        self._arm()
+
+    def _end_overdue(self) -> None:
+        """Answer those whose time is up, once they were looked for: it may be a 200 or a 400 as well."""
+        left = []
+        for waiter in self._overdue:
             if waiter.answer.done():
                 continue
-            waiter.expired = True
-            if waiter.verified or self._known.topic_fault:
+            looked_for = waiter.verified_at is not None and self._known.levels_at >= waiter.verified_at
+            if looked_for or self._known.fault or self._known.topic_fault:
                 waiter.answer.set_exception(self._late(waiter))
-        self._arm()
+            else:
+                left.append(waiter)
+        self._overdue = left
 
     def _late(self, waiter: _Waiter) -> Refusal:
         """Say how far it is."""
@@ -307,7 +316,9 @@ class Arrivals:
         far = []
         for partition, offset in sorted(waiter.places.items()):
             levels = self._known.levels.get((waiter.reads, partition), [])
-            behind = [str(level) for level in levels if not level.passed(offset)]
+            facts = self._known.facts
+            other = {level.topic_id for level in levels} - ({facts.topic_id} if facts is not None else set())
+            behind = [str(level) for level in levels if level.topic_id in other or not level.passed(offset)]
             if behind or not levels:
                 stands = "; ".join(behind) or "no consumer has begun to read it"
                 far.append(f"partition {partition}, offset {offset}: {stands}")
