@@ -8,7 +8,7 @@ sent on it is made anew, and a script that the server does not know (NOSCRIPT, s
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Final, cast
 
 from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
 from redis.asyncio.retry import Retry
@@ -57,3 +57,14 @@ async def answering() -> AsyncIterator[None]:
         raise UnavailableError("Valkey does not answer") from None
     except RedisError as error:
         raise UnavailableError(f"Valkey: {error}") from error
+
+
+async def read_hash(valkey: Redis, key: str) -> dict[bytes, bytes]:
+    """Read a hash whole, as bytes. Raises UnavailableError."""
+    async with answering():
+        found = cast("dict[str, str]", await valkey.hgetall(key))
+    return {_encoded(name): _encoded(value) for name, value in found.items()}
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")

@@ -14,6 +14,7 @@ from pipeline.cli.local import local
 from pipeline.cli.migrate import migrate
 from pipeline.cli.run import run
 from pipeline.cli.serve import serve
+from pipeline.cli.trace import trace
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigurationError, PipelineError
 
@@ -29,6 +30,7 @@ app.command()(consume)
 app.command()(load)
 app.command()(lag)
 app.command()(verify)
+app.command()(trace)
 
 
 @app.callback()

@@ -22,8 +22,8 @@ from pipeline.contract.boards import watermark_key
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.ends import Bounds, LogEnds
+from pipeline.sinks.marks import PROGRESS, standings_in
 from pipeline.sinks.redrive import WAITING
-from pipeline.sinks.watermarks import PROGRESS, read_standings
 
 WATCHED_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
@@ -159,7 +159,7 @@ async def ask_redis(valkey: Redis, topic: str, groups: Callable[[], list[str]]) 
         except UnavailableError as error:
             raise RefusedError(str(error)) if isinstance(error.__cause__, NoPermissionError) else error from error
         raw = {_bytes(name): _bytes(mark) for name, mark in stored.items()}
-        found[group] = {partition: one.offset for partition, one in read_standings(raw, topic).items()}
+        found[group] = {partition: one.offset for partition, one in standings_in(raw, topic).items()}
     return found
 
 
