@@ -112,7 +112,7 @@ def test_colours_and_zone_are_chosen_and_kept(site: Site) -> None:
     page.get_by_role("button", name="Colours: auto").click()
     expect(page.get_by_role("button", name="Colours: light")).to_be_visible()
     assert page.evaluate(theme) == "light"
-    time = page.locator("dd time").first
+    time = page.locator("section.card", has_text="Events in all").locator("time")
     local, utc = time.inner_text(), time.get_attribute("title")
     assert utc is not None
     assert utc.endswith(" UTC")
@@ -153,7 +153,8 @@ def test_a_name_is_itself_in_every_address(site: Site) -> None:
     page = site.open()
     go(page, f"#/boards/{GAME}")
     expect(page.locator("#main")).to_contain_text("on this board")
-    page.get_by_role("link", name=HOSTILE).last.click()
+    page.get_by_role("link", name="Next 25").click()
+    page.locator("table").get_by_role("link", name=HOSTILE).click()
     expect(page.locator("h1")).to_have_text("Players")
     expect(page.locator("#find-player_id")).to_have_value(HOSTILE)
     expect(page.locator("#main")).to_contain_text("Events in all")

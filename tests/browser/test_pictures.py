@@ -29,7 +29,7 @@ A_MINUTE = re.compile(r"^M([\d .]+L){9}")
 @pytest.fixture
 def site(browser: Browser, stack: "Stack") -> Iterator[Site]:
     """API and consumer under the names that they have by default, as whoever reads the papers will see them."""
-    place = Place(stack, stack.settings())
+    place = Place(stack, stack.settings(kafka_group_id="event-pipeline-group"))
     migrate(place.settings)
     with running_site(browser, place) as running:
         yield running

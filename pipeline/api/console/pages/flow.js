@@ -121,11 +121,12 @@ function Small({ at, text, bad, to }) {
   </a>`;
 }
 
+/** How far what can be read is behind what was sent, and how much there is. */
 function freshness(groups) {
   const known = groups.map((group) => group.freshness_seconds).filter((value) => value != null);
-  const oldest = Math.max(...known);
-  if (!known.length || !oldest) return { big: "up to date", lines: ["nothing waits", "events and boards"] };
-  return { big: `${duration(oldest)} old`, lines: ["what comes next", "events and boards"] };
+  const oldest = Math.max(0, ...known);
+  const counted = Math.max(0, ...groups.map(({ admitted }) => admitted));
+  return { big: oldest ? `${duration(oldest)} behind` : "up to date", lines: [`${roughly(counted)} counted`, "events and boards"] };
 }
 
 function behind(records) {
