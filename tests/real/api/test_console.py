@@ -219,20 +219,23 @@ def frozen(server: Server) -> bool:
     return True
 
 
-def away(edge: EdgeUnderTest, place: Place) -> bool:
-    """Freeze PostgreSQL, again and again: a session that begins while it is frozen would escape."""
-    place.stack.postgres.pause()
-    return edge.get(f"{CONSOLE}/games").status == 503
+def refusal(edge: EdgeUnderTest, place: Place, path: str) -> str:
+    """Freeze PostgreSQL and ask; again and again, for a session that begins in the moment of it would escape."""
+
+    def refused() -> str:
+        frozen(place.stack.postgres)
+        reply = edge.get(f"{CONSOLE}/{path}")
+        return str(reply.json()["error"]) if reply.status == 503 else ""
+
+    return eventually(refused, timeout=60)
 
 
 def test_without_postgresql_each_call_says_so_in_time(place: Place, edge: EdgeUnderTest) -> None:
     with place.redis() as client:
         client.zadd(board_key("g", ALLTIME.name), {"p": 1})
     try:
-        eventually(lambda: away(edge, place), timeout=60)
         for path in ("games", "games/g/days", "dead-letters", "dead-letters/1", "audit"):
-            refused = edge.get(f"{CONSOLE}/{path}")
-            assert (refused.status, "PostgreSQL" in refused.json()["error"]) == (503, True), path
+            assert "PostgreSQL" in refusal(edge, place, path), path
         assert edge.get("/api/v1/leaderboards/g").status == 200
         change = {"ids": [1], "reason": "x"}
         assert edge.post(f"{CONSOLE}/dead-letters/drop", change, {"X-Requested-By": "console"}).status == 503
