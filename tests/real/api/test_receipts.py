@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from pipeline.local.kafka_access import await_access, create_topic, delete_topic
 from tests.consuming import consume_all, consuming, log_ends
 from tests.edges import EVENT, EdgeUnderTest
 from tests.events import valid
 from tests.place import Place
+from tests.topics import create_again
 from tests.tracing import RECEIPT, path_of, place_of
 from tests.waiting import eventually
 
@@ -112,6 +111,7 @@ def test_a_read_waits_for_the_group_of_what_it_reads(place: Place, edge: EdgeUnd
     with place.pg() as connection:
         connection.execute("INSERT INTO pipeline_owners VALUES ('events', %s)", (f"{place.group}-logger",))
     trail = path_of("player-test-001", event_id)
+    assert edge.get(f"{trail}?after={receipt}&wait_ms=0").status == 504
     consume_all(place, "logger")
     assert edge.get(f"{trail}?after={receipt}&wait_ms=10000").json()["fate"] == "counted"
     with place.pg() as connection:
@@ -152,10 +152,7 @@ def test_a_receipt_of_a_topic_that_was_created_again_is_refused(place: Place, ed
     receipts = [receipt_of(edge) for _ in range(5)]
     consume_all(place)
     assert edge.get(f"{STATS}?after={receipts[-1]}&wait_ms=10000").status == 200
-    admin = AdminClient(place.stack.kafka.admin_config())
-    delete_topic(admin, place.topic)
-    create_topic(admin, place.topic, 3)
-    await_access(AdminClient(place.stack.kafka.config()), place.topic)
+    create_again(place)
     event = json.dumps(valid(player_id=EVENT["player_id"])).encode()
     partition = int(receipts[0].split(":")[0])
     place.produce([event], partition=partition)
