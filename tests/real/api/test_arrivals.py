@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pipeline.api.boards.arrivals import Arrivals
+from pipeline.api.boards.arrivals import Arrivals, Reads
 from pipeline.api.database import Database
 from pipeline.api.http.replies import Refusal
 from pipeline.api.valkey import connect, read_hash
@@ -94,7 +94,7 @@ def test_all_who_wait_are_let_go_by_what_is_counted(place: Place) -> None:
     async def wait() -> list[BaseException | None]:
         async with arrivals_at(place) as arrivals:
             wanted = [dict([placed[number % 300]]) for number in range(MANY)]
-            reads = ("stats", "leaderboard", "every")
+            reads: list[Reads] = ["stats", "leaderboard", "every"]
             waiting = [
                 asyncio.create_task(arrivals.reached(reads[number % 3], one, 600)) for number, one in enumerate(wanted)
             ]
