@@ -159,8 +159,9 @@ def _nowhere(asked: Asked, found: Found) -> tuple[Fate, str]:
     ]
     if past_events and past_log:
         return "expired", f"It is older than what is kept: {', '.join(kept)}."
+    at_that_time = " at that time" if asked.timestamp is not None else ""
     return "unknown", (
-        "No such event of this player is known: not among the events, not among the dead letters, "
+        f"No such event of this player{at_that_time} is known: not among the events, not among the dead letters, "
         f"and not in the topic {found.searched}."
     )
 

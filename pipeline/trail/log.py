@@ -152,8 +152,10 @@ class LogSearch:
         return [Stretch(p, max(start, bounds[p][0]), bounds[p][1], until) for p, start in starts.items()]
 
     def _begins(self, partition: int, budget: Budget) -> datetime | None:
-        """Return the time of the first record that a partition has."""
+        """Return the time of the first record that a partition has; the present where it lost all that it had."""
         first, end = self._lookup.bounds([partition], budget)[partition]
+        if 0 < first == end:
+            return datetime.now(UTC)
         for messages in self._lookup.read([Stretch(partition, first, min(first + 1, end))], budget):
             for message in messages:
                 return record_time(message.timestamp()[1])

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from pipeline.api.boards.arrivals import Arrivals
+from pipeline.api.boards.arrivals import Arrivals, Reads
 from pipeline.api.database import Database
 from pipeline.api.http.replies import Refusal
 from pipeline.api.valkey import connect, read_hash
@@ -16,6 +16,7 @@ from pipeline.kafka.facts import TopicFacts
 from tests.consuming import consume_all
 from tests.events import encoded
 from tests.place import Place
+from tests.topics import create_again
 
 pytestmark = pytest.mark.real
 
@@ -93,7 +94,7 @@ def test_all_who_wait_are_let_go_by_what_is_counted(place: Place) -> None:
     async def wait() -> list[BaseException | None]:
         async with arrivals_at(place) as arrivals:
             wanted = [dict([placed[number % 300]]) for number in range(MANY)]
-            reads = ("stats", "leaderboard", "every")
+            reads: list[Reads] = ["stats", "leaderboard", "every"]
             waiting = [
                 asyncio.create_task(arrivals.reached(reads[number % 3], one, 600)) for number, one in enumerate(wanted)
             ]
@@ -128,6 +129,26 @@ def test_those_who_give_up_leave_nothing_behind(place: Place) -> None:
             assert len(arrivals._deadlines) < MANY  # noqa: SLF001
             await asyncio.to_thread(consume_all, place)
             await patient
+
+    asyncio.run(wait())
+
+
+def test_who_waits_while_the_topic_is_created_again_is_told(place: Place) -> None:
+    (placed,) = place.produce([encoded(player_id="p")])
+
+    def count_another() -> None:
+        create_again(place)
+        place.produce([encoded(player_id="p")] * 3, partition=placed[0])
+        consume_all(place)
+
+    async def wait() -> None:
+        async with arrivals_at(place) as arrivals:
+            waiting = asyncio.create_task(arrivals.reached("stats", dict([placed]), 600))
+            await looks(arrivals, 3)
+            await asyncio.to_thread(count_another)
+            with pytest.raises(Refusal, match="created again") as refused:
+                await waiting
+            assert refused.value.status == 400
 
     asyncio.run(wait())
 

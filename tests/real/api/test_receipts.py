@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from urllib.parse import quote
 
 import pytest
-from confluent_kafka.admin import AdminClient
 
-from pipeline.local.kafka_access import await_access, create_topic, delete_topic
+from pipeline.contract.receipts import read_receipts
 from tests.consuming import consume_all, consuming, log_ends
 from tests.edges import EVENT, EdgeUnderTest
 from tests.events import valid
 from tests.place import Place
+from tests.topics import create_again
 from tests.tracing import RECEIPT, path_of, place_of
 from tests.waiting import eventually
 
@@ -54,7 +54,7 @@ def test_the_receipt_is_where_the_topic_has_it(place: Place, edge: EdgeUnderTest
     reply = edge.post("/api/v1/events/batch", [*events, {}])
     assert reply.status == 200
     assert re.fullmatch(r"\d+:\d+(,\d+:\d+)*", reply.headers[RECEIPT])
-    places = dict(tuple(map(int, one.split(":"))) for one in reply.headers[RECEIPT].split(","))
+    places = dict(read_receipts([reply.headers[RECEIPT]]))
     assert places == {p: end - 1 for p, end in log_ends(place).items()}
     for refused in (edge.send({}), edge.post("/api/v1/events/batch", [{}])):
         assert RECEIPT not in refused.headers
@@ -112,6 +112,7 @@ def test_a_read_waits_for_the_group_of_what_it_reads(place: Place, edge: EdgeUnd
     with place.pg() as connection:
         connection.execute("INSERT INTO pipeline_owners VALUES ('events', %s)", (f"{place.group}-logger",))
     trail = path_of("player-test-001", event_id)
+    assert edge.get(f"{trail}?after={receipt}&wait_ms=0").status == 504
     consume_all(place, "logger")
     assert edge.get(f"{trail}?after={receipt}&wait_ms=10000").json()["fate"] == "counted"
     with place.pg() as connection:
@@ -152,10 +153,7 @@ def test_a_receipt_of_a_topic_that_was_created_again_is_refused(place: Place, ed
     receipts = [receipt_of(edge) for _ in range(5)]
     consume_all(place)
     assert edge.get(f"{STATS}?after={receipts[-1]}&wait_ms=10000").status == 200
-    admin = AdminClient(place.stack.kafka.admin_config())
-    delete_topic(admin, place.topic)
-    create_topic(admin, place.topic, 3)
-    await_access(AdminClient(place.stack.kafka.config()), place.topic)
+    create_again(place)
     event = json.dumps(valid(player_id=EVENT["player_id"])).encode()
     partition = int(receipts[0].split(":")[0])
     place.produce([event], partition=partition)
@@ -174,8 +172,7 @@ def test_a_receipt_of_a_topic_that_was_created_again_is_refused(place: Place, ed
 
 def receipt_of_the_new_topic(edge: EdgeUnderTest) -> str:
     """Post until Kafka's clients have found the topic that is there now."""
-    reply = eventually(lambda: (found := edge.send(EVENT)).status == 200 and found, timeout=60)
-    return reply.headers[RECEIPT]
+    return eventually(lambda: edge.send(EVENT).headers.get(RECEIPT, ""), timeout=60)
 
 
 def _unless_late(edge: EdgeUnderTest, receipt: str) -> str:

@@ -144,6 +144,7 @@ def test_what_is_not_kept_any_more_is_said_to_be_older(place: Place, edge: EdgeU
     # Its record tells that it was read, and no more.
     assert trail(edge, "player-test-001", event_id, timestamp=timestamp)["fate"] == "expired"
     delete_records(place)
+    assert trail(edge, "player-test-001", event_id, timestamp=timestamp)["fate"] == "expired"
     post(edge, timestamp=now())
     found = trail(edge, "player-test-001", event_id, timestamp=timestamp)
     assert (found["fate"], found["hops"][0]["state"]) == ("expired", "none")

@@ -1,6 +1,7 @@
-"""What a trail costs where there is much: a player with many events, and days without number."""
+"""What a trail costs where there is much, and that it is right where things move beneath it."""
 
 import asyncio
+import json
 import statistics
 import time
 import uuid
@@ -9,10 +10,16 @@ from typing import Any
 import psycopg
 import pytest
 
+from pipeline.api.database import Database
+from pipeline.api.valkey import connect, read_hash
 from pipeline.contract.event import parse_timestamp
 from pipeline.trail.found import Asked
+from pipeline.trail.log import Search, Wanted
 from pipeline.trail.tables import Query, Rows, find_times, read_snapshot
+from pipeline.trail.tracer import Traced, Tracer
+from tests.consuming import consume_all
 from tests.edges import EdgeUnderTest
+from tests.events import valid
 from tests.place import Place
 from tests.tracing import trail
 
@@ -78,3 +85,29 @@ def test_no_statement_locks_all_the_days(place: Place) -> None:
         tables = OneSession(connection)
         asyncio.run(ask(tables))
         assert 0 < tables.most < 150
+
+
+def test_an_event_that_is_counted_while_it_is_looked_for_is_not_called_lost(place: Place) -> None:
+    event = valid(player_id="p", game_id="g")
+
+    async def ask() -> Traced:
+        database, valkey = Database(place.settings), connect(place.settings)
+        await database.open()
+        tracer = Tracer(place.settings, database, lambda key: read_hash(valkey, key))
+        find = tracer._log.find  # noqa: SLF001 - between this and what follows the event is counted
+
+        async def find_and_count(wanted: Wanted, within: float) -> Search:
+            found = await find(wanted, within)
+            await asyncio.to_thread(consume_all, place)
+            return found
+
+        tracer._log.find = find_and_count  # type: ignore[method-assign]  # noqa: SLF001
+        try:
+            return await tracer.trace(Asked("p", uuid.UUID(event["event_id"])), 30)
+        finally:
+            await tracer.close()
+            await valkey.aclose()
+            await database.close()
+
+    place.produce([("p", json.dumps(event).encode())])
+    assert asyncio.run(ask()).trail.fate == "counted"

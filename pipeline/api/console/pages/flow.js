@@ -125,8 +125,8 @@ function Small({ at, text, bad, to }) {
 function freshness(groups) {
   const known = groups.map((group) => group.freshness_seconds).filter((value) => value != null);
   const oldest = Math.max(0, ...known);
-  const counted = Math.max(0, ...groups.map(({ admitted }) => admitted));
-  return { big: oldest ? `${duration(oldest)} behind` : "up to date", lines: [`${roughly(counted)} counted`, "events and boards"] };
+  const admitted = Math.max(0, ...groups.map((group) => group.admitted));
+  return { big: oldest ? `${duration(oldest)} behind` : "up to date", lines: [`${roughly(admitted)} counted`, "events and boards"] };
 }
 
 function behind(records) {
