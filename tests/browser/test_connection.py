@@ -1,5 +1,8 @@
 """What a page does while the API is away, and beside another page."""
 
+import os
+import signal
+
 import pytest
 from playwright.sync_api import Browser, expect
 
@@ -31,6 +34,17 @@ def test_an_api_that_goes_away_and_comes_back(site: Site) -> None:
     expect(banner).to_have_count(0)
     expect(page.locator("#main")).to_contain_text("newest first")  # by itself
     expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def test_an_api_that_hangs_is_told_from_one_that_is_quiet(site: Site) -> None:
+    page = site.open()
+    is_live(page)
+    os.kill(site.edge.pid, signal.SIGSTOP)
+    try:
+        expect(page.locator(".offline")).to_contain_text("silent")
+    finally:
+        os.kill(site.edge.pid, signal.SIGCONT)
+    is_live(page)
 
 
 def test_trying_again_need_not_be_waited_for(site: Site) -> None:

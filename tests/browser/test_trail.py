@@ -36,6 +36,20 @@ def test_an_event_is_sent_and_followed_to_the_board_in_three_clicks(site: Site) 
     assert rows == [("player_score", "player-test-001", {"score": 1500})]
 
 
+def test_the_same_event_sent_again_is_a_copy_and_changes_nothing(site: Site) -> None:
+    page = site.open("#/trace")
+    page.get_by_role("button", name="Send", exact=True).click()
+    hops_done(page)
+    page.get_by_role("button", name="Send the same again").click()
+    expect(page.locator(".alert")).to_contain_text("A copy: not counted again")
+    page.get_by_role("link", name="The first of them").click()
+    expect(page.locator("details.record")).to_have_count(2)
+    go(page, f"#/boards/{GAME}?player=player-test-001")
+    expect(page.locator("tr.me").first).to_contain_text("1,500")
+    with site.place.pg() as connection:
+        assert connection.execute("SELECT count(*) FROM events").fetchone() == (1,)
+
+
 def test_the_curl_that_is_shown_does_the_same(site: Site) -> None:
     page = site.open("#/trace")
     page.get_by_label("player_id").first.fill(QUOTED)

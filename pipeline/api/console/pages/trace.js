@@ -1,22 +1,33 @@
 // Try & trace: send an event and see it arrive; find any event by its ids; what was refused or could not be counted.
-import { get, query } from "./api.js";
+import { CallError, get, query } from "./api.js";
 import { useState } from "./hooks.js";
 import { html } from "./html.js";
 import { href } from "./router.js";
 import { Trail } from "./trail.js";
-import { TryForm } from "./try.js";
-import { Card, Empty, Finder, Loaded, Name, Time, Title, useLoad } from "./ui.js";
+import { sent, TryForm } from "./try.js";
+import { Card, Empty, Fault, Finder, Loaded, Name, Time, Title, useLoad } from "./ui.js";
 
-const sent = []; // what was sent from this page, newest first: it outlives a look at another page
+const history = []; // what was sent from this page, newest first: it outlives a look at another page
 const KEPT = 10;
 const UUID = "\\s*[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\\s*";
 
 export function Trace({ values }) {
-  const [shown, show] = useState(sent[0] ?? null);
+  const [shown, show] = useState(history[0] ?? null);
+  const [fault, fail] = useState(null);
   const sends = (one) => {
-    sent.unshift(one);
-    sent.length = Math.min(sent.length, KEPT);
+    history.unshift(one);
+    history.length = Math.min(history.length, KEPT);
     show(one);
+  };
+  const again = async (timestamp) => {
+    try {
+      const copy = await sent({ ...shown, timestamp });
+      sends({ ...copy, after: copy.position });
+      fail(null);
+    } catch (error) {
+      if (!(error instanceof CallError)) throw error;
+      fail(error);
+    }
   };
   const asked = values.player_id && values.event_id ? values : null;
   return html`<${Title}>Try & trace<//>
@@ -28,12 +39,13 @@ export function Trace({ values }) {
       <div class="column">
         <${Card} title="Its trail">
           ${shown
-            ? html`<${Trail} key=${shown.event_id} playerId=${shown.player_id} eventId=${shown.event_id}
-                timestamp=${shown.timestamp} reply=${shown} />`
+            ? html`${fault && html`<${Fault} error=${fault} quiet />`}
+                <${Trail} key=${`${shown.event_id} ${shown.after}`} playerId=${shown.player_id} eventId=${shown.event_id}
+                  timestamp=${shown.timestamp} reply=${shown} after=${shown.after} again=${again} />`
             : html`<${Empty} title="Send the event, and watch it arrive">
               <p>Kafka acknowledges it, the consumer reads it, PostgreSQL counts it, Redis shows it. Each step appears here with its time.</p><//>`}
         <//>
-        ${sent.length > 1 && html`<${Sent} shown=${shown} show=${show} />`}
+        ${history.length > 1 && html`<${Sent} shown=${shown} show=${show} />`}
       </div>
     </div>`}
     <${Card} title="Find the trail of any event">
@@ -48,7 +60,7 @@ export function Trace({ values }) {
 
 function Sent({ shown, show }) {
   return html`<${Card} title="Sent from this page"><ul class="segments">
-    ${sent.map((one) => html`<li key=${one.event_id}>
+    ${history.map((one) => html`<li key=${`${one.event_id} ${one.after}`}>
       <button type="button" class="tiny" aria-pressed=${String(one === shown)} onClick=${() => show(one)}>
       ${one.event_type} · <${Name} of=${one.player_id} /></button></li>`)}
   </ul><//>`;

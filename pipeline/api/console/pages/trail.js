@@ -17,12 +17,16 @@ const FATES = {
   expired: ["quiet", "Too old"],
   refused: ["", "Refused"],
 };
+const SOON = [404, 504]; // what is asked for too early
 const SOON_MS = 200;
 const LATER_MS = 1000;
 const PATIENCE_MS = 60_000;
 
-/** `reply` is what sending it gave, if it was sent from this page: {sentAt, replyMs, position}. */
-export function Trail({ playerId, eventId, timestamp, reply }) {
+/**
+ * `reply` is what sending it gave, if it was sent from this page: {sentAt, replyMs, position}. `after`: the trail of the
+ * record with this receipt, which may be a copy. `again` sends the same event once more, given its time.
+ */
+export function Trail({ playerId, eventId, timestamp, reply, after, again: sendAgain }) {
   const [{ trail, error, tired }, set] = useState({ trail: null, error: null, tired: false });
   const [turn, again] = useState(0);
   const key = useStore((state) => state.key);
@@ -32,10 +36,10 @@ export function Trail({ playerId, eventId, timestamp, reply }) {
     const began = performance.now();
     let timer = 0;
     const look = async () => {
-      const next = await ask(playerId, eventId, timestamp, control.signal);
+      const next = await ask(playerId, eventId, { timestamp, after, wait_ms: after && LATER_MS }, control.signal);
       if (control.signal.aborted) return;
       const waited = performance.now() - began;
-      const open = next.error ? next.error.status === 404 && reply : under(next.trail);
+      const open = next.error ? reply && SOON.includes(next.error.status) : under(next.trail);
       set((before) => ({ ...before, ...next, tired: Boolean(open && waited > PATIENCE_MS) }));
       if (open && waited < PATIENCE_MS) timer = setTimeout(look, waited < 5000 ? SOON_MS : LATER_MS);
     };
@@ -49,22 +53,25 @@ export function Trail({ playerId, eventId, timestamp, reply }) {
   return html`<div class="column">
     <p class="small muted"><${Name} of=${playerId} /> · <code class="name">${eventId}</code> <${Copy} text=${eventId}>Copy id<//></p>
     ${error && !trail && !reply && html`<${Fault} error=${error} again=${look} />`}
-    ${error && reply && error.status !== 404 && html`<${Fault} error=${error} again=${look} quiet />`}
+    ${error && reply && !SOON.includes(error.status) && html`<${Fault} error=${error} again=${look} quiet />`}
     ${trail && html`<${Fate} trail=${trail} />`}
     ${!trail && !error && !reply && html`<${Loading} what="the trail" />`}
     ${(trail || reply) && html`<ol class="trail" aria-label="The trail">
       ${hops(trail, reply).map((hop, place) => html`<${Hop} key=${hop.hop} hop=${hop} number=${place + 1} />`)}</ol>`}
     ${trail && html`<${Whole} hops=${trail.hops} />`}
     ${trail && html`<${Effects} effects=${trail.effects} playerId=${playerId} />`}
+    ${sendAgain && trail?.timestamp && html`<div class="actions">
+      <button type="button" onClick=${() => sendAgain(trail.timestamp)}>Send the same again</button>
+      <span class="small muted">It counts once, however often it is sent.</span></div>`}
     ${tired && html`<p class="alert quiet"><span>
       <strong>Not there after a minute.</strong> Does a consumer run? See its lag on the overview.</span>
       <button type="button" onClick=${look}>Look again</button></p>`}
   </div>`;
 }
 
-async function ask(playerId, eventId, timestamp, signal) {
+async function ask(playerId, eventId, parameters, signal) {
   try {
-    return { trail: await get(path("api", "v1", "events", playerId, eventId.trim()) + query({ timestamp }), signal), error: null };
+    return { trail: await get(path("api", "v1", "events", playerId, eventId.trim()) + query(parameters), signal), error: null };
   } catch (error) {
     return error.name === "AbortError" ? {} : { error };
   }

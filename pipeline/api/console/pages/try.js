@@ -22,11 +22,8 @@ export function TryForm({ sends }) {
     if (busy || wrong) return;
     work(true);
     fail(null);
-    const began = performance.now();
-    const sentAt = new Date().toISOString();
     try {
-      const { body, headers } = await send(event);
-      sends({ ...fields, event_id: body.event_id, sentAt, replyMs: performance.now() - began, position: headers.get("X-Event-Position") });
+      sends(await sent(fields));
     } catch (error) {
       if (!(error instanceof CallError)) throw error;
       fail(error);
@@ -66,6 +63,14 @@ function told({ status }) {
   return "";
 }
 
+/** Send what is in the fields; returns them with what the reply told. Raises CallError. */
+export async function sent(fields) {
+  const began = performance.now();
+  const sentAt = new Date().toISOString();
+  const { body, headers } = await send(composed(fields).event);
+  return { ...fields, event_id: body.event_id, sentAt, replyMs: performance.now() - began, position: headers.get("X-Event-Position") };
+}
+
 /** The JSON of the fields. `data` goes as it is written, or numbers of many digits would change. */
 function composed(fields) {
   let wrong = null;
@@ -74,7 +79,7 @@ function composed(fields) {
   } catch (error) {
     wrong = `Not JSON: ${error.message}`;
   }
-  const texts = ["event_type", "player_id", "game_id", "timestamp"].filter((name) => fields[name]);
+  const texts = ["event_type", "player_id", "game_id", "event_id", "timestamp"].filter((name) => fields[name]);
   const parts = texts.map((name) => `"${name}": ${JSON.stringify(fields[name])}`);
   return { event: `{${[...parts, `"data": ${fields.data || "{}"}`].join(", ")}}`, wrong };
 }
