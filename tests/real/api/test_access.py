@@ -45,7 +45,7 @@ def test_keys_act_within_seconds_and_only_their_hash_is_kept(place: Place, edge:
 def test_a_name_is_taken_once(place: Place) -> None:
     make_key(place, "one")
     keys(place, "create", "one", "--json", code=1)
-    keys(place, "create", "two", "--scope", "admin", code=2)
+    keys(place, "create", "two", "--scope", "owner", code=2)
     keys(place, "create", "bad name", code=2)
     keys(place, "revoke", "nobody", code=1)
     keys(place, "revoke", "one")
