@@ -75,7 +75,7 @@ async def one_look(arrivals: Arrivals) -> float:
 
 def test_thousands_who_wait_cost_a_look_no_more_than_one(place: Place) -> None:
     placed = place.produce([encoded(player_id=f"p{number}") for number in range(300)])
-    few, many = [dict([placed[0]])], [dict([placed[number % 300]]) for number in range(MANY)]
+    few, many = [dict([placed[0]])], [dict([placed[number % 300]]) for number in range(4 * MANY)]
 
     async def compare() -> tuple[float, float]:
         async with arrivals_at(place) as arrivals:
