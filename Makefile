@@ -33,7 +33,10 @@ test-unit: setup ## Run the pure tests, in seconds
 test-real: setup ## Run the tests on the real servers
 	$(PYTEST) tests/real
 
-test-test-pages: setup ## Run the tests of the console in a browser, or say that there is none
+test-chaos: setup ## Run the tests that kill, cut and freeze, in their short form
+	$(PYTEST) tests/chaos
+
+test-pages: setup ## Run the tests of the console in a browser, or say that there is none
 	$(PYTEST) tests/browser
 
 test-browser: setup ## Run the tests of the console in a browser, which must be there
@@ -41,9 +44,6 @@ test-browser: setup ## Run the tests of the console in a browser, which must be 
 
 screenshots: setup ## Draw the pictures of the console anew: docs/console-*.png
 	REQUIRE_BROWSER=1 SCREENSHOTS=docs $(PYTEST) tests/browser/test_pictures.py
-
-chaos: setup ## Run the tests that kill, cut and freeze, in their short form
-	$(PYTEST) tests/chaos
 
 chaos: setup ## Run the tests that kill, cut and freeze, in their long form too
 	$(PYTEST) tests/chaos -m chaos

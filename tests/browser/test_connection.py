@@ -17,22 +17,22 @@ pytestmark = pytest.mark.real
 
 def test_an_api_that_goes_away_and_comes_back(site: Site) -> None:
     post(site, event("ada", 30))
-    page = site.open(f"#/boards/{GAME}")
-    expect(page.locator("tbody tr")).to_have_count(1)
+    page = site.open("#/topic")
+    expect(page.locator("details.record")).to_have_count(1)
     is_live(page)
     site.edge.stop()
     banner = page.locator(".offline")
     expect(banner).to_contain_text("No connection")
     expect(banner).to_contain_text("What you see is from before")
     expect(page.locator("#main .alert").first).to_contain_text("does not answer")
-    expect(page.locator("tbody tr")).to_have_count(1)  # what was seen stays
+    expect(page.locator("details.record")).to_have_count(1)  # what was seen stays
     assert faults(page) == []
-    go(page, "#/topic")
+    go(page, f"#/boards/{GAME}")  # whose games are asked for once, and not again and again
     expect(page.locator("#main")).to_contain_text("Not loaded")
     site.edge.start()
     is_live(page)
     expect(banner).to_have_count(0)
-    expect(page.locator("#main")).to_contain_text("newest first")  # by itself
+    expect(page.locator("tbody tr")).to_have_count(1)  # by itself
     expect(page.get_by_role("alert")).to_have_count(0)
 
 
