@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check viewer test-pages test-browser screenshots console-libraries
+.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check viewer test-pages test-browser screenshots console-libs
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,7 +71,7 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 viewer: setup ## Fetch the viewer of the API's page anew (needs npm)
 	$(BIN)/python scripts/fetch_viewer.py $(VERSION)
 
-console-libraries: setup ## Fetch the libraries of the console's pages anew (needs npm)
+console-libs: setup ## Fetch the libraries of the console's pages anew (needs npm)
 	$(BIN)/python scripts/fetch_console.py $(PACKAGES)
 
 deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, Prometheus)

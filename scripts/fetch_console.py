@@ -1,6 +1,6 @@
 """Fetch the libraries of the console's pages, by npm: `python scripts/fetch_console.py [PACKAGE@VERSION ...]`.
 
-Run when newer ones are wanted (`make console-libraries`); nothing else needs npm. They are ES modules as they were
+Run when newer ones are wanted (`make console-libs`); nothing else needs npm. They are ES modules as they were
 published, but for two things: a module is imported by its path, for a page under a policy without inline scripts can
 have no import map; and the line that names a source map, which is not served, is left out. libraries.lock tells each
 package's version and npm's digest of it, and each file's SHA-256 as it is kept.
