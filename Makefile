@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check citus-check viewer
+.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check citus-check viewer test-pages test-browser screenshots console-libs
 
 help: ## Show what make can do
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml pipeline/local/kafka.lock
 run: setup ## Start everything, send a first load, say where to look; Ctrl-C stops it
 	@$(BIN)/gamemetrics run
 
-test: test-unit test-real test-chaos ## Run every test: pure, on the real servers, and of failures (-j2: side by side)
+test: test-unit test-real test-chaos test-pages ## Run every test: pure, on the real servers, of failures, in a browser (-j2: side by side)
 
 test-unit: setup ## Run the pure tests, in seconds
 	$(PYTEST) tests/unit
@@ -35,6 +35,15 @@ test-real: setup ## Run the tests on the real servers
 
 test-chaos: setup ## Run the tests that kill, cut and freeze, in their short form
 	$(PYTEST) tests/chaos
+
+test-pages: setup ## Run the tests of the console in a browser, or say that there is none
+	$(PYTEST) tests/browser
+
+test-browser: setup ## Run the tests of the console in a browser, which must be there
+	REQUIRE_BROWSER=1 $(PYTEST) tests/browser
+
+screenshots: setup ## Draw the pictures of the console anew: docs/console-*.png
+	REQUIRE_BROWSER=1 SCREENSHOTS=docs $(PYTEST) tests/browser/test_pictures.py
 
 chaos: setup ## Run the tests that kill, cut and freeze, in their long form too
 	$(PYTEST) tests/chaos -m chaos
@@ -61,6 +70,9 @@ lock: setup ## Resolve the dependencies anew: requirements.lock and pipeline/loc
 
 viewer: setup ## Fetch the viewer of the API's page anew (needs npm)
 	$(BIN)/python scripts/fetch_viewer.py $(VERSION)
+
+console-libs: setup ## Fetch the libraries of the console's pages anew (needs npm)
+	$(BIN)/python scripts/fetch_console.py $(PACKAGES)
 
 deploy-check: setup ## Check image, manifests, rules and dashboards (needs kubectl, Go, Prometheus, buildah, debootstrap)
 	$(PYTEST) tests/deploy

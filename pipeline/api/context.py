@@ -1,7 +1,8 @@
 """What the endpoints share."""
 
 import asyncio
-from collections.abc import Coroutine
+import contextlib
+from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,6 +10,7 @@ import structlog
 
 from pipeline.api.access.keyring import Keyring
 from pipeline.api.access.limits import Limits
+from pipeline.api.boards.arrivals import Arrivals
 from pipeline.api.boards.reads import Boards
 from pipeline.api.console.console import Console
 from pipeline.api.events.judge import Judge
@@ -20,6 +22,7 @@ from pipeline.api.metrics import EdgeMetrics
 from pipeline.api.refusals.refusals import Refusals
 from pipeline.contract.event import RECORD_TIMES
 from pipeline.kafka.producer import Ingest
+from pipeline.trail.tracer import Tracer
 
 _log = structlog.get_logger("edge")
 
@@ -37,6 +40,8 @@ class Context:
     boards: Boards
     refusals: Refusals
     console: Console
+    tracer: Tracer
+    arrivals: Arrivals
     stamps: Stamps = field(default_factory=Stamps)
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -61,6 +66,20 @@ class Context:
         task = asyncio.get_running_loop().create_task(_answer(connection, answering))
         self.tasks.add(task)
         task.add_done_callback(lambda done: self._finished(done, connection))
+
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Take the task that runs this from those that the loop has work of: it waits for what may take seconds.
+
+        While any of them is under way the producer does not wait for Kafka on the loop, but looks again and again.
+        """
+        task = asyncio.current_task()
+        self.tasks.discard(task)
+        try:
+            yield
+        finally:
+            if task is not None:
+                self.tasks.add(task)
 
     def _finished(self, task: asyncio.Task[None], connection: Connection) -> None:
         """Answer for a coroutine that failed: a fault of the program must not leave a client without a reply."""

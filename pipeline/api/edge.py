@@ -10,6 +10,7 @@ from typing import Any, Final
 from pipeline.api.access.keyring import ANYONE, Caller, Scope
 from pipeline.api.access.rights import Right, check_every_game, check_game
 from pipeline.api.boards.get_boards import get_board, get_place, get_statistics
+from pipeline.api.boards.get_trail import get_trail
 from pipeline.api.console.audit import get_audit
 from pipeline.api.console.letters import get_letter, get_letters
 from pipeline.api.console.pages import Pages
@@ -40,6 +41,12 @@ _CHANGE: Final = Right("admin", "every game", page=True)
 _METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
+_TOLD_LATER: Final[frozenset[str]] = frozenset(
+    {"the games in the body", "the games of the key", "the game of the event"}
+)
+"""What a call touches that its head does not tell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """One path: its template, which names it in metrics, what answers each method, and what a key must be allowed.
@@ -64,7 +71,7 @@ class Route:
 
     def check(self, head: Head, caller: Caller) -> None:
         """Raise Refusal where the key may not make this call, for all that its head tells."""
-        if self.right is None or self.right.about in {"the games in the body", "the games of the key"}:
+        if self.right is None or self.right.about in _TOLD_LATER:
             return
         if self.right.about == "every game":
             check_every_game(caller)
@@ -105,6 +112,7 @@ CALLS: Final = (
     Route("/api/v1/console/audit", get=get_audit, right=_LOOK),
     Route("/api/v1/console/topic", get=get_topic, right=_LOOK),
     Route("/api/v1/console/topic/{partition}", get=get_records, right=_LOOK),
+    Route("/api/v1/events/{player_id}/{event_id}", get=get_trail, right=Right("read", "the game of the event")),
 )
 """What takes a key, and what that must be allowed."""
 

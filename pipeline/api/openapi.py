@@ -12,19 +12,21 @@ import orjson
 from pipeline.api import schemas
 from pipeline.api.access.signatures import TOLERANCE_S
 from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET
+from pipeline.api.boards.receipts import AFTER, WAIT
 from pipeline.api.console import described
 from pipeline.api.events.post_batch import MAX_BYTES, MAX_EVENTS
 from pipeline.api.http.heads import MAX_HEAD_BYTES
 from pipeline.api.parameters import Whole
 from pipeline.api.refusals.get_refusals import NEWEST, OF_KEY
 from pipeline.api.schemas import EXAMPLE_GAME, EXAMPLE_PLAYER, EXAMPLE_TIME
-from pipeline.contract import event
-from pipeline.contract.boards import ALLTIME, PERIODS
+from pipeline.contract import event, receipts
+from pipeline.contract.boards import ALLTIME, PERIODS, board_key
+from pipeline.trail import told
 
 _REF: Final = "#/components/schemas/{name}"
 _PUBLISHED: Final = (
     schemas.Event, schemas.Accepted, schemas.BatchResult, schemas.Statistics, schemas.Board, schemas.Place,
-    schemas.RefusedEvents, schemas.Status, schemas.Error,
+    schemas.Trail, schemas.RefusedEvents, schemas.Status, schemas.Error,
 )  # fmt: skip
 _READERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {}]
 _WRITERS: Final[list[dict[str, list[str]]]] = [{"bearer": []}, {"apiKey": []}, {"signature": []}, {}]
@@ -37,6 +39,18 @@ _STATISTICS: Final = schemas.Statistics(
     2,
     {"player_level_up": 1, "player_score": 1},
     event.format_timestamp(event.parse_timestamp(EXAMPLE_TIME)),
+)
+_TRAIL: Final = schemas.Trail(
+    player_id=EXAMPLE_PLAYER,
+    event_id=event.EXAMPLE_UUID,
+    timestamp=_STATISTICS.last_event,
+    fate="counted",
+    summary="Counted once, from partition 3, offset 17.",
+    hops=[told.Hop("acknowledged", "done", "2024-01-15T10:35:01.250000Z", None, "partition 3, offset 17")],
+    effects=told.Effects([told.Counted("player_score", 1)], [told.Scored(board_key(EXAMPLE_GAME, ALLTIME.name), 1500)]),
+    duplicate_of=None,
+    dead_letter=None,
+    lag=None,
 )
 _BATCH: Final = schemas.BatchResult(1, [schemas.Rejected(1, "player_id: required")], [event.EXAMPLE_UUID, None])
 
@@ -63,6 +77,10 @@ _ERRORS: Final = {
         "Not now; the error says whether anything may have been accepted",
         "too much is in flight; nothing was accepted",
     ),
+    504: (
+        "What `after` names is not counted yet; the error says how far the consumer is",
+        "after: not counted yet: partition 3, offset 17: event-pipeline-group stands at 12 in PostgreSQL, Redis at 12",
+    ),
 }
 _RETRY_AFTER: Final = {
     "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}, "required": True},
@@ -72,7 +90,7 @@ _LIMITS: Final = {
     "RateLimit-Remaining": {"description": "Events left now", "schema": {"type": "integer"}},
     "RateLimit-Reset": {"description": "Seconds until all are left", "schema": {"type": "integer"}},
 }
-_HEADERS: Final = {429: {**_RETRY_AFTER, **_LIMITS}, 503: _RETRY_AFTER}
+_HEADERS: Final = {429: {**_RETRY_AFTER, **_LIMITS}, 503: _RETRY_AFTER, 504: _RETRY_AFTER}
 
 
 def document() -> bytes:
@@ -120,7 +138,7 @@ def _write_paths() -> dict[str, Any]:
             security=_WRITERS,
             requestBody={"required": True, "content": _content(_EVENT)},
             responses={
-                "200": _answered("Kafka has the event", schemas.Accepted("success", event.EXAMPLE_UUID)),
+                "200": _placed(_answered("Kafka has the event", schemas.Accepted("success", event.EXAMPLE_UUID))),
                 **failures,
             },
         ),
@@ -133,7 +151,7 @@ def _write_paths() -> dict[str, Any]:
             "says which events Kafka did not confirm; those may have been stored or not.",
             security=_WRITERS,
             requestBody={"required": True, "content": {_JSON: events, "application/x-ndjson": lines}},
-            responses={"200": _answered("Kafka has the events that were not rejected", _BATCH), **failures},
+            responses={"200": _placed(_answered("Kafka has the events that were not rejected", _BATCH)), **failures},
         ),
     }
 
@@ -144,13 +162,13 @@ def _read_paths() -> dict[str, Any]:
     period = _query("period", {"enum": list(PERIODS), "default": ALLTIME.name}, "Which board")
     page = schemas.Board(EXAMPLE_GAME, ALLTIME.name, 1, [_ENTRY], None)
     place = schemas.Place(EXAMPLE_GAME, ALLTIME.name, EXAMPLE_PLAYER, _ENTRY.rank, _ENTRY.score, 1, [_ENTRY])
-    failures = _errors(400, 401, 403, 404, 431, 503)
+    after, failures = _receipts(), _errors(400, 401, 403, 404, 431, 503, 504)
     return {
         "/api/v1/players/{player_id}/stats": _call(
             "get",
             "getStatistics",
             "A player's statistics",
-            parameters=[player],
+            parameters=[player, *after],
             responses={"200": _answered("Found", _STATISTICS), **failures},
         ),
         "/api/v1/leaderboards/{game_id}": _call(
@@ -158,14 +176,14 @@ def _read_paths() -> dict[str, Any]:
             "getBoard",
             "A page of a board",
             "Highest score first; of equal scores, the greater player_id in byte order first.",
-            parameters=[game, period, day, _whole(LIMIT), _whole(OFFSET)],
-            responses={"200": _answered("The page", page), **_errors(400, 401, 403, 431, 503)},
+            parameters=[game, period, day, _whole(LIMIT), _whole(OFFSET), *after],
+            responses={"200": _answered("The page", page), **_errors(400, 401, 403, 431, 503, 504)},
         ),
         "/api/v1/leaderboards/{game_id}/players/{player_id}": _call(
             "get",
             "getPlace",
             "A player's place on a board, and its neighbours",
-            parameters=[game, player, period, day, _whole(AROUND)],
+            parameters=[game, player, period, day, _whole(AROUND), *after],
             responses={"200": _answered("Found", place), **failures},
         ),
         "/api/v1/refusals": _call(
@@ -177,6 +195,15 @@ def _read_paths() -> dict[str, Any]:
             "letter. Kept for a few days, the last of each key, and of a flood of them a part.",
             parameters=[_query(OF_KEY, {"type": "string"}, "Only those of the key of this name"), _whole(NEWEST)],
             responses={"200": _answered("Found", schemas.RefusedEvents([_REFUSED])), **_errors(400, 401, 403, 431)},
+        ),
+        "/api/v1/events/{player_id}/{event_id}": _call(
+            "get",
+            "getTrail",
+            "What became of an event",
+            "Its way through Kafka, PostgreSQL and Redis, and what it added; or why it did not count. 200 for every "
+            "fate, unknown too; a key that is limited to games gets 404 for what is not known to be of one of them.",
+            parameters=[player, _event_id(), _timestamp(), *after],
+            responses={"200": _answered("Found, or looked for", _TRAIL), **failures},
         ),
     }
 
@@ -281,6 +308,35 @@ def _parameter(one: Whole | described.Text) -> dict[str, Any]:
 def _segment(name: str, example: str) -> dict[str, Any]:
     schema = msgspec.json.schema(schemas.Identifier)
     return {"name": name, "in": "path", "required": True, "schema": schema, "example": example}
+
+
+def _event_id() -> dict[str, Any]:
+    schema = {"type": "string", "format": "uuid", "pattern": event.UUID_PATTERN}
+    return {"name": "event_id", "in": "path", "required": True, "schema": schema, "example": event.EXAMPLE_UUID}
+
+
+def _timestamp() -> dict[str, Any]:
+    schema = {"type": "string", "format": "date-time", "pattern": event.TIMESTAMP_PATTERN}
+    return _query("timestamp", schema, "The event's time, if it is known: it is found faster")
+
+
+def _receipts() -> list[dict[str, Any]]:
+    """Describe how a read waits for what was written."""
+    about = (
+        f"{receipts.HEADER} of a POST's reply, several with commas between, or several times: answer when all "
+        "of it is counted"
+    )
+    schema = {"type": "string", "pattern": receipts.PATTERN}
+    return [{**_query(AFTER, schema, about), "example": "0:0"}, _whole(WAIT)]
+
+
+def _placed(answer: dict[str, Any]) -> dict[str, Any]:
+    """Describe the receipt that a reply carries."""
+    about = (
+        "Where the topic has it: partition:offset, of a batch the last in each partition. A read takes it as `after`"
+    )
+    header = {"description": about, "schema": {"type": "string", "pattern": receipts.PATTERN}}
+    return {**answer, "headers": {receipts.HEADER: header}}
 
 
 def _signature() -> dict[str, Any]:

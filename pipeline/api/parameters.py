@@ -4,11 +4,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
+from typing import Final
 
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Refusal
 from pipeline.contract.event import ID_RULE, is_identifier, parse_timestamp
 
+REPEATED: Final = frozenset({"after"})
+"""Parameters that may stand there several times."""
 _day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 
 
@@ -35,7 +38,10 @@ def read_segment(head: Head, index: int, name: str) -> str:
 
 
 def parameters(head: Head, *known: str) -> dict[str, str]:
-    """Return the query's parameters. Raises Refusal for one that is unknown or stands there twice."""
+    """Return the query's parameters; those that may be repeated with commas between.
+
+    Raises Refusal for one that is unknown or stands there twice.
+    """
     try:
         pairs = head.parameters()
     except ValueError:
@@ -44,9 +50,9 @@ def parameters(head: Head, *known: str) -> dict[str, str]:
     for name, value in pairs:
         if name not in known:
             raise Refusal(400, f"{name[:100]}: unknown parameter; known are {', '.join(known) or 'none'}")
-        if name in found:
+        if name in found and name not in REPEATED:
             raise Refusal(400, f"{name}: stands there twice")
-        found[name] = value
+        found[name] = f"{found[name]},{value}" if name in found else value
     return found
 
 

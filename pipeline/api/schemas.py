@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from pipeline.contract import event
 from pipeline.contract.boards import PERIODS
+from pipeline.trail.told import Trail as Trail  # noqa: PLC0414 - published with what the API defines itself
 
 EXAMPLE_TIME: Final = "2024-01-15T10:35:00Z"
 EXAMPLE_PLAYER: Final = "player-test-001"

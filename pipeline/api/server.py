@@ -16,6 +16,7 @@ import uvloop
 from pipeline.api.access.key_store import KeyStore
 from pipeline.api.access.keyring import Keyring, static_keys
 from pipeline.api.access.limits import Limits
+from pipeline.api.boards.arrivals import Arrivals
 from pipeline.api.boards.postgres import PostgresBoards
 from pipeline.api.boards.reads import Boards
 from pipeline.api.boards.redis import RedisBoards
@@ -34,8 +35,10 @@ from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
 from pipeline.contract.event import load_scoring
 from pipeline.errors import ConfigurationError, HaltError, UnavailableError
+from pipeline.kafka.facts import TopicFacts
 from pipeline.kafka.producer import Ingest
 from pipeline.tasks import cancel, watched
+from pipeline.trail.tracer import Tracer
 
 _GRACE_S: Final = 10.0
 _FIRST_KEYS_S: Final = 1.0
@@ -115,6 +118,8 @@ async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
         boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
         refusals=Refusals(SharedRefusals(aside)),
         console=make_console(settings, ingest, metrics, aside),
+        tracer=Tracer(settings, database, valkey.hash),
+        arrivals=Arrivals(settings.kafka_topic, database, valkey.hash, TopicFacts(settings).ask),
         tasks=tasks,
     )
     async with contextlib.AsyncExitStack() as stack:
@@ -122,6 +127,8 @@ async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
         stack.push_async_callback(valkey.aclose)
         stack.push_async_callback(aside.aclose)
         await database.open()
+        stack.push_async_callback(context.tracer.close)
+        stack.push_async_callback(context.arrivals.close)
         stack.push_async_callback(_stop_ingest, ingest)
         await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
         keeping = watched(context.refusals.keep())
@@ -196,6 +203,7 @@ def _gauges(context: Context, listeners: Iterable[Listener]) -> list[tuple[str, 
         ),
         ("api_keys_required", "Whether a key is needed", float(not context.keyring.open)),
         ("reads_from_postgresql", "Reads that Redis could not answer, since the start", context.boards.fell_back),
+        ("reads_waiting", "Reads that wait for what they name by after", context.arrivals.waiting),
     ]
 
 

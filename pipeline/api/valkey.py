@@ -45,6 +45,11 @@ class Valkey:
         except RedisError as error:
             raise UnavailableError(f"Valkey: {error}") from error
 
+    async def hash(self, key: str) -> dict[bytes, bytes]:
+        """Read a hash whole, as bytes. Raises UnavailableError."""
+        flat = [text.encode("utf-8", "surrogateescape") for text in await self.call("HGETALL", key)]
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
     def script(self, source: str) -> "Script":
         """Return a server-side script to call."""
         return Script(self, source)

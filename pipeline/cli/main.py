@@ -15,6 +15,7 @@ from pipeline.cli.migrate import migrate
 from pipeline.cli.refused import refused
 from pipeline.cli.run import run
 from pipeline.cli.serve import serve
+from pipeline.cli.trace import trace
 from pipeline.cli.verify import verify
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError
 
@@ -31,6 +32,7 @@ app.command()(load)
 app.command()(lag)
 app.command()(refused)
 app.command()(verify)
+app.command()(trace)
 
 
 @app.callback()

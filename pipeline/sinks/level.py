@@ -17,11 +17,11 @@ from pipeline.epoch.epoch import Plan
 from pipeline.epoch.outbox import Call
 from pipeline.sinks.connection import Held, unblocking
 from pipeline.sinks.dialect import await_workers
+from pipeline.sinks.marks import Standing
 from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.refill import Target, refill, refill_key, snapshot
 from pipeline.sinks.registry import read_watermarks
-from pipeline.sinks.watermarks import Standing
 
 log = structlog.get_logger()
 

@@ -30,8 +30,8 @@ from pipeline.contract.boards import (
 )
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
+from pipeline.sinks.marks import Standing, standings_in
 from pipeline.sinks.redis_account import account, certificates
-from pipeline.sinks.watermarks import Standing, read_standings
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -167,7 +167,7 @@ class RedisSink:
         """Return where Redis stands in each partition of the topic that it knows."""
         with translated(self._client):
             stored: dict[bytes, bytes] = self._client.hgetall(self._key)  # type: ignore[assignment]  # responses stay bytes
-        return read_standings(stored, self._topic)
+        return standings_in(stored, self._topic)
 
     def start(self, partition: int, offset: int) -> None:
         """Set the watermark of a partition that nothing was applied of; one that stands already is left alone."""

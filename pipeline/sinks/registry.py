@@ -7,16 +7,12 @@ from pipeline.contract.offsets import Watermark
 from pipeline.epoch.roles import Role
 from pipeline.errors import ConfigurationError, HaltError
 from pipeline.sinks.connection import Held
-from pipeline.sinks.watermarks import WATERMARKS
+from pipeline.sinks.marks import WATERMARKS, watermarks_in
 
 
 def read_watermarks(connection: psycopg.Connection, topic: str) -> dict[str, dict[int, Watermark]]:
     """Return where each group stands in a topic: by group, then by partition in their order."""
-    found: dict[str, dict[int, Watermark]] = {}
-    for group_id, *values in connection.execute(WATERMARKS, (topic,)):
-        mark = Watermark(*values)
-        found.setdefault(group_id, {})[mark.partition] = mark
-    return found
+    return watermarks_in(connection.execute(WATERMARKS, (topic,)))
 
 
 class Registry:

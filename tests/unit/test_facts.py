@@ -47,7 +47,7 @@ FACTS = [
     Fact("the row of a watermark", "pipeline/contract/offsets.py", fields=frozenset({"first_offset"})),
     Fact(
         "reading a watermark",
-        "pipeline/sinks/watermarks.py",
+        "pipeline/sinks/marks.py",
         r"(?s)^SELECT\b.*\bnext_offset\b.*\bFROM pipeline_watermarks(?!.*FOR UPDATE)",
     ),
     Fact("fields of the hash", BOARDS, r"^(total_events|event_)$"),

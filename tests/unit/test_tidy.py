@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 # Lower layers first: a module imports from its own layer or from those before it. Folders, but for the ground.
 GROUND = {"errors", "config", "logs", "tasks", "metrics", "tls"}
-LAYERS = ["contract", "epoch", "kafka", "sinks", "engine", "api", "verify", "operations", "load", "local", "cli"]
+LAYERS = [
+    *("contract", "epoch", "kafka", "sinks", "engine", "trail", "api", "verify", "operations", "load", "local", "cli"),
+]
 API_LAYERS = ["http", "access"]
 API_FOLDERS = ["http", "access", "events", "boards", "refusals", "console"]
 """Within the edge: what knows nothing of what comes after it. The rest of it shares one context."""

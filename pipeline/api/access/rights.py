@@ -10,9 +10,12 @@ from typing import Literal
 from pipeline.api.access.keyring import Caller, Scope
 from pipeline.api.http.replies import Refusal
 
-About = Literal["the game in the path", "the games in the body", "the games of the key", "every game"]
+About = Literal[
+    "the game in the path", "the games in the body", "the games of the key", "the game of the event", "every game"
+]
 """Which games a call touches. Of those in the body each event is judged for itself, with `game_fault`; where it is
-those of the key, the answer holds what that key may see (`api.refusals.shared`)."""
+those of the key, the answer holds what that key may see (`api.refusals.shared`); of what is found to be another game's,
+`hide_other_games` says no more than of what is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +44,9 @@ def check_every_game(caller: Caller) -> None:
     """Raise Refusal (403) for a key that is limited to some games."""
     if caller.games is not None:
         raise Refusal(403, f"this is counted over all games, and the key {caller.name} is limited to some")
+
+
+def hide_other_games(caller: Caller, game_id: str | None) -> None:
+    """Raise Refusal (404) for an event of a game that the key may not touch, or of nobody knows which."""
+    if caller.games is not None and (game_id is None or game_id not in caller.games):
+        raise Refusal(404, f"event_id: no such event of the games that the key {caller.name} is limited to")

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from pipeline.api.access.keyring import Caller
+from pipeline.api.boards.receipts import AFTER, WAIT, await_receipts
 from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
@@ -20,12 +21,13 @@ from pipeline.errors import UnavailableError
 LIMIT: Final = Whole("limit", 10, 1, 1000, "How many places")
 OFFSET: Final = Whole("offset", 0, 0, 10_000_000, "How many places to pass over")
 AROUND: Final = Whole("around", 5, 0, 100, "How many neighbours on either side")
+_WAITING: Final = (AFTER, WAIT.name)
 
 
 async def get_statistics(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/players/{player_id}/stats."""
     player_id = read_segment(head, 3, "player_id")
-    parameters(head)
+    await await_receipts(context, parameters(head, *_WAITING), "stats")
     try:
         found, source = await context.boards.statistics(player_id)
     except UnavailableError as error:
@@ -38,10 +40,11 @@ async def get_statistics(context: Context, connection: Connection, head: Head, _
 async def get_board(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:
     """Answer GET /api/v1/leaderboards/{game_id}."""
     game_id = read_segment(head, 3, "game_id")
-    asked = parameters(head, "period", "date", LIMIT.name, OFFSET.name)
+    asked = parameters(head, "period", "date", LIMIT.name, OFFSET.name, *_WAITING)
     limit = whole(asked, LIMIT)
     offset = whole(asked, OFFSET)
     period = _period(asked)
+    await await_receipts(context, asked, "leaderboard")
     try:
         page, source = await context.boards.page(game_id, period, offset, limit)
     except UnavailableError as error:
@@ -61,9 +64,10 @@ async def get_place(context: Context, connection: Connection, head: Head, _calle
     """Answer GET /api/v1/leaderboards/{game_id}/players/{player_id}."""
     game_id = read_segment(head, 3, "game_id")
     player_id = read_segment(head, 5, "player_id")
-    asked = parameters(head, "period", "date", AROUND.name)
+    asked = parameters(head, "period", "date", AROUND.name, *_WAITING)
     around = whole(asked, AROUND)
     period = _period(asked)
+    await await_receipts(context, asked, "leaderboard")
     try:
         page, source = await context.boards.around(game_id, period, player_id, around)
     except UnavailableError as error:

@@ -21,8 +21,8 @@ from pipeline.contract.boards import watermark_key
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.ends import Bounds, LogEnds
+from pipeline.sinks.marks import PROGRESS, standings_in
 from pipeline.sinks.redrive import WAITING
-from pipeline.sinks.watermarks import PROGRESS, read_standings
 
 WATCHED_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
@@ -152,16 +152,11 @@ async def ask_redis(valkey: Valkey, topic: str, groups: Callable[[], list[str]])
     await valkey.call("TIME")  # which the edge's account may ask for anyway
     for group in groups():
         try:
-            flat: list[str] = await valkey.call("HGETALL", watermark_key(group))
+            stored = await valkey.hash(watermark_key(group))
         except UnavailableError as error:
             raise RefusedError(str(error)) if isinstance(error.__cause__, NoPermissionError) else error from error
-        raw = {_bytes(name): _bytes(mark) for name, mark in zip(flat[::2], flat[1::2], strict=True)}
-        found[group] = {partition: one.offset for partition, one in read_standings(raw, topic).items()}
+        found[group] = {partition: one.offset for partition, one in standings_in(stored, topic).items()}
     return found
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def told(source: Source[T]) -> T:

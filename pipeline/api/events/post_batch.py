@@ -14,6 +14,7 @@ from pipeline.api.http.bodies import JSON_TYPES, LINE_TYPES, plain
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.http.replies import Header, Refusal, encode_json
+from pipeline.contract.receipts import HEADER, write_receipt
 from pipeline.errors import EventError
 from pipeline.kafka.sizes import STORED_NOT
 
@@ -109,8 +110,8 @@ class _Outcome:
     """What became of each event of one batch; replies when the last one is settled."""
 
     __slots__ = (
-        "_account", "_all_lost", "_caller", "_connection", "_desk", "_lost", "_pending", "_refused", "_rejected",
-        "_size", "_unclear", "events",
+        "_account", "_all_lost", "_caller", "_connection", "_desk", "_last", "_lost", "_pending", "_refused",
+        "_rejected", "_size", "_unclear", "events",
     )  # fmt: skip
 
     def __init__(self, context: Context, connection: Connection, account: Account | None, caller: Caller) -> None:
@@ -125,6 +126,7 @@ class _Outcome:
         self._unclear = False  # one that does not
         self._pending = 0
         self._size = 0
+        self._last: dict[int | None, Message] = {}  # of each partition: its reports come in the order of its offsets
         self.events = list[Admitted]()
 
     def reject(self, index: int, raw: bytes, error: str, field: str) -> None:
@@ -152,6 +154,8 @@ class _Outcome:
             else:
                 self._unclear = True
                 self._desk.ingest.note(error)
+        elif message is not None:
+            self._last[message.partition()] = message
         self._settle_one()
 
     def _settle_one(self) -> None:
@@ -179,6 +183,8 @@ class _Outcome:
             "event_ids": self._ids(total, rejected),
         }
         headers: list[Header] = self._account.headers() if self._account is not None else []
+        if self._last:
+            headers = [(HEADER, self._receipt()), *headers]
         status = 200
         if lost:
             status = 503
@@ -189,6 +195,11 @@ class _Outcome:
             status = 400
             content = {"error": f"no event of this batch is valid; the first: {self._rejected[0]['error']}", **content}
         self._connection.reply(status, encode_json(status, content, headers))
+
+    def _receipt(self) -> str:
+        """Return the last place in each partition."""
+        places = [(partition, message.offset()) for partition, message in self._last.items()]
+        return write_receipt({p: offset for p, offset in places if p is not None and offset is not None})
 
     def _ids(self, total: int, rejected: set[int]) -> list[str | None]:
         """Return an id for each event of the request, in its order, and null for those rejected."""

@@ -6,8 +6,8 @@ from urllib.parse import quote
 
 import pytest
 
+from pipeline.sinks.marks import Standing
 from pipeline.sinks.redis import RedisSink
-from pipeline.sinks.watermarks import Standing
 from tests.commanding import gamemetrics
 from tests.consuming import consume_all, settings_of
 from tests.edges import EVENT, EdgeUnderTest, keys, make_key

@@ -1,6 +1,7 @@
 """Every call of the API, by keys that may not: a key of another game, and a key of another scope."""
 
 import re
+import uuid
 
 import pytest
 
@@ -15,11 +16,13 @@ pytestmark = pytest.mark.real
 
 MINE, OTHER = EVENT["game_id"], "another-game"
 LIMITED = "gm_limited_to-a-game"
+MY_EVENT, OTHERS_EVENT = str(uuid.uuid4()), str(uuid.uuid4())
 
 
 def call(edge: EdgeUnderTest, route: Route, key: str, game: str) -> Reply:
     """Make the route's call about a game, of a player, a board and a dead letter that exist."""
-    known = {"game_id": game, "player_id": "p", "id": "1", "partition": "0"}
+    event_id = MY_EVENT if game == MINE else OTHERS_EVENT
+    known = {"game_id": game, "player_id": "p", "event_id": event_id, "id": "1", "partition": "0"}
     path = re.sub(r"\{(\w+)\}", lambda part: known[part[1]], route.template)
     headers = {"Authorization": f"Bearer {key}", "X-Requested-By": "console"}
     if route.scope == "admin":
@@ -35,9 +38,12 @@ def call(edge: EdgeUnderTest, route: Route, key: str, game: str) -> Reply:
 
 def test_no_call_passes_the_games_of_a_key(place: Place, edge: EdgeUnderTest) -> None:
     with place.redis() as client, place.pg() as connection:
+        connection.execute("SELECT make_day_partitions('events', 2)")
         for game in (MINE, OTHER):
             client.zadd(f"leaderboard:{game}:alltime", {"p": 1})
             connection.execute("INSERT INTO leaderboard_settled VALUES (%s, 'p', 1, now())", (game,))
+        for game, event_id in ((MINE, MY_EVENT), (OTHER, OTHERS_EVENT)):
+            connection.execute("INSERT INTO events VALUES (%s, 'login', 'p', %s, now(), now(), '{}')", (event_id, game))
         client.hset("player_stats:p", mapping={"total_events": 3, "event_a": 3})
         write_letter(connection, place.topic)
         connection.execute(
@@ -54,7 +60,8 @@ def test_no_call_passes_the_games_of_a_key(place: Place, edge: EdgeUnderTest) ->
         if route.right is not None and route.right.about == "the games of the key":
             continue  # whose answer holds no other's: test_refusals.py
         refused = call(edge, route, limited, OTHER)
-        assert refused.status in {400, 403}, route.template
+        hidden = route.right is not None and route.right.about == "the game of the event"
+        assert refused.status == 404 if hidden else refused.status in {400, 403}, route.template
         assert "limited" in refused.json()["error"], route.template
         whole = route.right is not None and route.right.about == "every game"
         assert call(edge, route, limited, str(MINE)).status == (403 if whole else 200), route.template

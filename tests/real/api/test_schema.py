@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,13 @@ def test_schemathesis_finds_nothing(place: Place, tmp_path: Path) -> None:
             for score in rule["then"]["properties"]["data"]["properties"].values():
                 score["enum"] = [0, 1500, -(2**53)]
         document["paths"] = {path: one for path, one in document["paths"].items() if not path.startswith(CONSOLE)}
+        for path in document["paths"].values():
+            for parameter in (parameters := path.get("get", {}).get("parameters", [])).copy():
+                if parameter["name"] == "timestamp":
+                    parameter["schema"]["enum"] = ["2024-01-15T10:35:00Z"]
+                # Nor does it say where the topic ends, and what is of use only beside another parameter.
+                elif parameter["name"] in {"after", "wait_ms"}:
+                    parameters.remove(parameter)
         explore(edge, document, tmp_path, BATCH_JUDGES_EACH, examples=30)
 
 
@@ -105,6 +113,8 @@ def test_replies_are_what_their_types_say(place: Place) -> None:
         assert read_as(edge.get("/api/v1/leaderboards/g/players/p"), schemas.Place)
         assert read_as(edge.get(f"{CONSOLE}overview"), console.Overview)
         assert read_as(edge.get(f"{CONSOLE}history"), console.History)
+        assert read_as(edge.get(f"/api/v1/events/p/{uuid.uuid4()}"), schemas.Trail)
+        assert read_as(edge.get("/api/v1/leaderboards/g?after=0:1000000&wait_ms=0"), schemas.Error)
         for path in ("/health/live", "/health/ready"):
             assert read_as(edge.get(path), schemas.Status)
         place.stack.kafka.pause()

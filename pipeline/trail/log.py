@@ -1,0 +1,229 @@
+"""Looking for an event's record in the topic: at the places and times where it should be, within bounds.
+
+A record is known by what it holds. Its partition follows from the player, as every producer of ours and every Java
+client has it; those of other producers may lie elsewhere, so the other partitions are looked through next.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Final
+
+import orjson
+from confluent_kafka import Message
+
+from pipeline.config import Settings
+from pipeline.contract.event import Origin, Scoring, parse_record, record_id, record_time
+from pipeline.errors import EventError, UnavailableError
+from pipeline.kafka.lookup import Budget, Lookup, Stretch
+from pipeline.kafka.partitioner import partition_of
+from pipeline.trail.found import Asked, FoundRecord, Row
+
+_RECORDS: Final = 50_000
+_WAITING: Final = 16
+_CLOSE_S: Final = 5.0
+_BEFORE_MS: Final = 5_000
+_AFTER_MS: Final = 60_000
+_OF_PLACE: Final = 5  # the version of UUIDs that stand for a record's place
+_UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search found: the record that is asked about, the one that was counted, and where it looked.
+
+    `partition` is the player's, and `log_since` the time of the first record that it still has.
+    """
+
+    partition: int
+    record: FoundRecord | None = None
+    original: FoundRecord | None = None
+    searched: str = ""
+    log_since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look for: an event, its row if it is counted, and below which offsets a group has read everything."""
+
+    asked: Asked
+    row: Row | None
+    read: Mapping[int, int]
+
+
+class LogSearch:
+    """One client in one thread, opened when first needed: one search at a time, and a few that wait for it."""
+
+    def __init__(self, settings: Settings, scoring: Scoring) -> None:
+        self._topic = settings.kafka_topic
+        self._scoring = scoring
+        self._lookup = Lookup(settings)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trail")
+        self._waiting = 0
+
+    async def find(self, wanted: Wanted, within: float) -> Search:
+        """Look for an event's record. Raises UnavailableError, and ConfigurationError where there is no topic."""
+        if self._waiting >= _WAITING:
+            raise UnavailableError("too many events are being looked for")
+        self._waiting += 1
+        try:
+            asking = asyncio.get_running_loop().run_in_executor(
+                self._thread, self._find, wanted, Budget(_RECORDS, monotonic() + within)
+            )
+            return await asking
+        finally:
+            self._waiting -= 1
+
+    async def close(self) -> None:
+        """End the search that is under way, and the client."""
+        closing = asyncio.get_running_loop().run_in_executor(self._thread, self._lookup.close)
+        await asyncio.wait([closing], timeout=_CLOSE_S)
+        self._thread.shutdown(wait=False)
+
+    def _find(self, wanted: Wanted, budget: Budget) -> Search:
+        if monotonic() > budget.deadline:
+            raise UnavailableError("too many events are being looked for")
+        partitions = self._lookup.partitions(budget)
+        own = partition_of(wanted.asked.player_id.encode(), len(partitions))
+        parts = [[own], [one for one in partitions if one != own]]
+        record = self._at_positions(wanted.asked, set(partitions), budget)
+        looked: list[str] = []
+        if wanted.row is not None:
+            original = self._original(wanted, wanted.row, parts, budget)
+            return Search(own, record or original, original, "")
+        for moment in _likely(wanted.asked):
+            record = record or self._around(wanted.asked, moment, parts, budget)
+            looked.append(f"around {moment:%Y-%m-%d %H:%M:%S} UTC")
+        record = record or self._unread(wanted, parts, budget)
+        looked.append("in what is not read yet" + (", of which only the beginning" if budget.spent else ""))
+        since = self._begins(own, budget) if record is None else None
+        return Search(own, record, None, " and ".join(looked), since)
+
+    def _at_positions(self, asked: Asked, partitions: set[int], budget: Budget) -> FoundRecord | None:
+        """Return the first record of the event at the places that were named."""
+        for partition, offset in asked.positions:
+            if partition in partitions and self._inside(partition, offset, budget):
+                found = self._search(asked, [Stretch(partition, offset, offset + 1)], budget)
+                if found is not None:
+                    return found
+        return None
+
+    def _inside(self, partition: int, offset: int, budget: Budget) -> bool:
+        first, end = self._lookup.bounds([partition], budget)[partition]
+        return first <= offset < end
+
+    def _original(self, wanted: Wanted, row: Row, parts: Sequence[Sequence[int]], budget: Budget) -> FoundRecord | None:
+        """Return the record that was counted: it came in when its row says."""
+        moment = _milliseconds(row.ingested_at)
+        for partitions in parts:
+            stretches = self._from(partitions, moment, moment, budget)
+            if (found := self._search(wanted.asked, stretches, budget, row)) is not None:
+                return found
+        return None
+
+    def _around(
+        self, asked: Asked, moment: datetime, parts: Sequence[Sequence[int]], budget: Budget
+    ) -> FoundRecord | None:
+        middle = _milliseconds(moment)
+        for partitions in parts:
+            stretches = self._from(partitions, middle - _BEFORE_MS, middle + _AFTER_MS, budget)
+            if (found := self._search(asked, stretches, budget)) is not None:
+                return found
+        return None
+
+    def _unread(self, wanted: Wanted, parts: Sequence[Sequence[int]], budget: Budget) -> FoundRecord | None:
+        for partitions in parts:
+            bounds = self._lookup.bounds(partitions, budget)
+            stretches = [
+                Stretch(partition, max(first, wanted.read.get(partition, first)), end)
+                for partition, (first, end) in bounds.items()
+            ]
+            if (found := self._search(wanted.asked, stretches, budget)) is not None:
+                return found
+        return None
+
+    def _from(self, partitions: Sequence[int], since: int, until: int, budget: Budget) -> list[Stretch]:
+        starts = self._lookup.since(partitions, since, budget) if partitions else {}
+        bounds = self._lookup.bounds(starts, budget)
+        return [Stretch(p, max(start, bounds[p][0]), bounds[p][1], until) for p, start in starts.items()]
+
+    def _begins(self, partition: int, budget: Budget) -> datetime | None:
+        """Return the time of the first record that a partition has; the present where it lost all that it had."""
+        first, end = self._lookup.bounds([partition], budget)[partition]
+        if 0 < first == end:
+            return datetime.now(UTC)
+        for messages in self._lookup.read([Stretch(partition, first, min(first + 1, end))], budget):
+            for message in messages:
+                return record_time(message.timestamp()[1])
+        return None
+
+    def _search(
+        self, asked: Asked, stretches: Iterable[Stretch], budget: Budget, row: Row | None = None
+    ) -> FoundRecord | None:
+        """Return the first record of the event, and where its row is known, the first that came in when that says."""
+        if budget.spent:
+            return None
+        doubtful: FoundRecord | None = None
+        for messages in self._lookup.read(stretches, budget):
+            for message in messages:
+                found = self._match(message, asked)
+                if found is None:
+                    continue
+                if row is None and found.game_id is None:
+                    doubtful = doubtful or found
+                elif row is None or (found.event is not None and found.event.ingested_at == row.ingested_at):
+                    return found
+        return doubtful
+
+    def _match(self, message: Message, asked: Asked) -> FoundRecord | None:
+        """Return what a record says, if it is of the event: by its bytes first, for nearly all are not."""
+        value, key, player = message.value(), message.key(), asked.player_id.encode()
+        partition, offset = message.partition(), message.offset()
+        if value is None or partition is None or offset is None:
+            return None
+        name = str(asked.event_id).encode()
+        named = name in value or (key == player and (name in value.lower() or b"\\u" in value))
+        derived = asked.event_id.version == _OF_PLACE and record_id(self._topic, partition, offset) == asked.event_id
+        if not named and not derived:
+            return None
+        moment = record_time(message.timestamp()[1])
+        try:
+            event = parse_record(value, Origin(record_id(self._topic, partition, offset), moment), self._scoring)
+        except EventError:
+            game = _game(value, asked, certain=key == player)
+            return FoundRecord(partition, offset, moment, game or None, None) if game is not None else None
+        same = (event.player_id, event.event_id) == (asked.player_id, asked.event_id)
+        if not same or asked.timestamp not in {None, event.timestamp}:
+            return None
+        return FoundRecord(partition, offset, moment, event.game_id, event)
+
+
+def _likely(asked: Asked) -> list[datetime]:
+    """Return around which times a record of an event may have come in."""
+    moments = [asked.made_at, asked.timestamp]
+    return [one for one in moments if one is not None]
+
+
+def _milliseconds(moment: datetime) -> int:
+    return (moment - _UNIX) // timedelta(milliseconds=1)
+
+
+def _game(value: bytes, asked: Asked, *, certain: bool) -> str | None:
+    """Return the game that a refused record names, "" where it names none, or None where it is not of the event."""
+    try:
+        content = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return "" if certain else None
+    if not isinstance(content, dict) or content.get("player_id") != asked.player_id:
+        return None
+    try:
+        if uuid.UUID(str(content.get("event_id"))) != asked.event_id:
+            return None
+    except ValueError:
+        return None
+    game = content.get("game_id")
+    return game if isinstance(game, str) else ""
