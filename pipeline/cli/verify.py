@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 _SHOWN: Final = 20
 
 
-def verify(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """Count the topic again; exit 0 only if nothing is lost, nothing counted twice, and Redis equals PostgreSQL.
+def verify(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Begin at the log's start, whatever was proven.")] = False,
+) -> None:
+    """Count again what came since the last time; exit 0 only if nothing is lost, nothing counted twice.
 
-    Works while consumers run. What lies above a watermark (the lag) is not yet due, and no fault. Records that
-    retention has deleted cannot be recounted: that is said, and what can be compared without them is compared.
+    It goes on from its checkpoints, in pieces, to where the consumers stand when it starts; they may run meanwhile.
+    What lies above a watermark (the lag) is not yet due, and no fault. Records that retention has deleted cannot be
+    recounted: that is said, and what can be compared without them is compared.
     """
     from pipeline.verify.verify import verify as run  # noqa: PLC0415 - commands load only what they need
 
@@ -29,7 +34,7 @@ def verify(*, as_json: Annotated[bool, typer.Option("--json", help="Print one JS
     gc.freeze()
     gc.set_threshold(200_000, 100, 100)
     with progress() as advance:
-        report = run(settings, advance)
+        report = run(settings, advance, full=full)
     if as_json:
         typer.echo(json.dumps(_as_object(report)))
     else:

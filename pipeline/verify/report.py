@@ -23,8 +23,12 @@ class PartitionLine:
 
 @dataclass(slots=True)
 class Report:
-    """What was compared, what differs, and what could not be recounted."""
+    """What was compared, what differs, and what could not be recounted.
 
+    `seed` chose the share of records that both judges saw.
+    """
+
+    seed: int = 0
     groups: dict[str, list[PartitionLine]] = field(default_factory=dict)
     compared: dict[str, int] = field(default_factory=dict)
     not_recounted: list[str] = field(default_factory=list)
