@@ -1,6 +1,6 @@
 """The boards in Redis against those in PostgreSQL: every place of every board that should be there, and its expiry."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 from redis.exceptions import ResponseError
 
-from pipeline.contract.boards import BOARD_KEYS, PERIODS, Period, board_key, read_board_key
+from pipeline.contract.boards import BOARD_KEYS, PERIODS, WEEKLY, Period, board_key, read_board_key
 from pipeline.epoch.epoch import Plan
 from pipeline.sinks.redis import translated as redis_translated
 from pipeline.verify.report import Advance, Report
@@ -23,6 +23,15 @@ _PAGE: Final = 2_000
 
 # Ordered by board, so that a page is of few boards.
 _SCORES: Final = "SELECT game_id, {}, player_id, trim_scale({})::text FROM {}{} ORDER BY 1, 2, 3"
+_PROVEN: Final = (
+    "SELECT game_id, {first_day}, player_id, trim_scale(sum(score))::text FROM proven_scores WHERE {which} AND {recent}"
+    " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+)
+_PROVEN_PAGE: Final = (
+    "SELECT game_id, player_id FROM proven_scores WHERE (game_id, player_id) > (%s, %s)"
+    " ORDER BY game_id, player_id LIMIT 1 OFFSET %s"
+)
+_PLACES: Final = 20_000
 _NO_KEY: Final = -2
 _NO_EXPIRY: Final = -1
 
@@ -51,19 +60,51 @@ class BoardPages:
         self._expiry = plan.expiry
         self.compared = 0
 
-    def suspects(self, advance: Advance) -> Places:
-        """Compare all as it comes; returns the places that differ."""
-        found = Places()
+    def suspects(self, found: Places, advance: Advance, *, proven: bool) -> Iterator[None]:
+        """Compare all as it comes, with what was proven or else with the boards; adds the places that differ.
+
+        Yields after each page.
+        """
         sizes: dict[str, int] = {}
-        for period in PERIODS.values():
-            for page in self._pages(period):
-                self._compare(period, page, sizes, found)
-                self.compared += len(page)
-                advance("comparing Redis boards", self.compared, 0)
+        for period, page in self._proven_pages() if proven else self._all_pages():
+            self._compare(period, page, sizes, found)
+            self.compared += len(page)
+            advance("comparing Redis boards", self.compared, 0)
+            yield
         with redis_translated():
             scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter(BOARD_KEYS, count=_PAGE)}
         for key in sorted(scanned | sizes.keys()):
             self._compare_size(key, sizes.get(key, 0), found)
+            yield
+
+    def suspects_among(self, places: Sequence[tuple[str, str, date]], found: Places) -> None:
+        """Compare the boards that places (game, player, day) are on with what was proven; adds those that differ."""
+        for start in range(0, len(places), _PLACES):
+            part = places[start : start + _PLACES]
+            pairs = sorted({(game, player) for game, player, _ in part})
+            named = sql.SQL("(game_id, player_id) IN (SELECT unnest({}::text[]), unnest({}::text[]))").format(
+                sql.Literal([game for game, _ in pairs]), sql.Literal([player for _, player in pairs])
+            )
+            since = min(WEEKLY.first_day(day) for _, _, day in part)
+            for period in PERIODS.values():
+                recent = sql.SQL("day >= {}").format(sql.Literal(since)) if period.dated else sql.SQL("true")
+                page = self._connection.execute(_proven(period, named, recent)).fetchall()
+                self._compare(period, page, {}, found)
+                self.compared += len(page)
+
+    def suspects_again(self, places: Places) -> Places:
+        """Compare places once more as they come, with the boards; returns those that differ."""
+        found = Places()
+        for key, players in places.players.items():
+            if not players:
+                found.add_board(key)
+            ordered = sorted(players)
+            for start in range(0, len(ordered), _PAGE):
+                page = ordered[start : start + _PAGE]
+                expected = self._expected(key, page)
+                for player, score in zip(page, self._scores(key, page), strict=True):
+                    if not _same(expected.get(player), score):
+                        found.add(key, player)
         return found
 
     def settle(self, places: Places, report: Report) -> None:
@@ -137,6 +178,22 @@ class BoardPages:
             return None
         return ("never", f"in {seconds} s") if forever else ("some time after its period", "never")
 
+    def _proven_pages(self) -> Iterator[tuple[Period, list[tuple[Any, ...]]]]:
+        """Yield what was proven in pages of some games' players, each for every period."""
+        last: tuple[str, str] | None = ("", "")
+        while last is not None:
+            after, last = last, self._connection.execute(_PROVEN_PAGE, (*last, _PLACES)).fetchone()
+            which = sql.SQL("(game_id, player_id) > ({}, {})").format(*map(sql.Literal, after))
+            if last is not None:
+                which += sql.SQL(" AND (game_id, player_id) <= ({}, {})").format(*map(sql.Literal, last))
+            for period in PERIODS.values():
+                yield period, self._connection.execute(_proven(period, which, sql.SQL("true"))).fetchall()
+
+    def _all_pages(self) -> Iterator[tuple[Period, list[tuple[Any, ...]]]]:
+        for period in PERIODS.values():
+            for page in self._pages(period):
+                yield period, page
+
     def _pages(self, period: Period) -> Iterator[list[tuple[Any, ...]]]:
         with self._connection.transaction(), self._connection.cursor(name="boards") as cursor:
             cursor.execute(_scores(period))
@@ -198,6 +255,12 @@ def _scores(period: Period) -> sql.Composed:
         sql.Identifier("leaderboard_daily" if period.dated else "leaderboard_alltime"),
         sql.SQL(" GROUP BY 1, 2, 3" if whole else ""),
     )
+
+
+def _proven(period: Period, which: sql.Composable, recent: sql.Composable) -> sql.Composed:
+    """Select as `_scores` does, of what was proven of some."""
+    first_day = sql.SQL(period.sql_first_day)
+    return sql.SQL(_PROVEN).format(first_day=first_day, which=which, recent=recent)
 
 
 def _kind(answer: bytes | str) -> str:

@@ -44,7 +44,7 @@ class Standing:
     """How a group's proof stands.
 
     level_at: PostgreSQL's time at the last step that reached the watermarks. swept_to: the last player whose sums are
-    proven; None: all are. rolled_to: where the round over what is old stands.
+    proven; None: all are. rolled_to: where the round over what is old stands. kinds: differences by kind, as last told.
     """
 
     level_at: datetime | None
@@ -52,6 +52,7 @@ class Standing:
     rolled_to: Mapping[str, Any]
     round_began: datetime
     round_seconds: float | None
+    kinds: Mapping[str, int]
 
 
 class Checkpoints:
@@ -73,7 +74,7 @@ class Checkpoints:
     def standing(self) -> Standing | None:
         """Return how the proof stands, or None where none was begun."""
         row = self._connection.execute(
-            "SELECT level_at, swept_to, rolled_to, round_began, round_seconds FROM pipeline_proof_state"
+            "SELECT level_at, swept_to, rolled_to, round_began, round_seconds, kinds FROM pipeline_proof_state"
             " WHERE group_id = %s AND topic = %s",
             self._key,
         ).fetchone()

@@ -83,7 +83,8 @@ class Judged:
 class ColumnJudge:
     """Judges records. `seed` chooses the share that the plain judge sees too."""
 
-    def __init__(self, topic: str, scoring: Scoring, seed: int) -> None:
+    def __init__(self, topic: str, scoring: Scoring, seed: int, share: float = SHARE) -> None:
+        self._share = share
         self._topic = topic
         self._scoring = scoring
         self._chance = random.Random(seed)  # noqa: S311 - a sample, not a secret
@@ -200,7 +201,7 @@ class ColumnJudge:
     def _again(self, records: pl.DataFrame, vouched: pl.DataFrame) -> tuple[list[tuple[int, int, int]], pl.DataFrame]:
         """Judge a random share twice; returns the places where the judges disagree, and the frame without them."""
         disagreed: list[tuple[int, int, int]] = []
-        number = round(len(vouched) * SHARE) or min(1, len(vouched))
+        number = round(len(vouched) * self._share) or min(1, len(vouched))
         for place in self._chance.sample(range(len(vouched)), number):
             row, partition, offset, *texts = vouched.row(place)
             _, _, moment, _, value = records.row(row)

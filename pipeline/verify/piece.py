@@ -4,7 +4,7 @@ They travel as text, in PostgreSQL's own form of COPY, and PostgreSQL reads time
 encodes here encodes in the consumer too, so no mistake can be made twice and agree with itself.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Final
 
@@ -83,6 +83,14 @@ class Piece:
         """Return whose events these are."""
         rows = self._connection.execute("SELECT DISTINCT player_id FROM proof_records ORDER BY 1")
         return [row[0] for row in rows]
+
+    def places(self, scoring: Iterable[str]) -> list[tuple[str, str, date]]:
+        """Return the places on boards that these events are about: game, player, day."""
+        return self._connection.execute(
+            "SELECT DISTINCT game_id, player_id, event_timestamp::date FROM proof_records"
+            " WHERE event_type = ANY(%s) ORDER BY 1, 2, 3",
+            (list(scoring),),
+        ).fetchall()
 
     def runs(self) -> Iterator[tuple[datetime, datetime]]:
         """Cut the days of the events into runs of a few days that follow each other."""

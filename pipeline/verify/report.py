@@ -2,11 +2,35 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from pipeline.verify.differences import Differences
 
 Advance = Callable[[str, int, int], None]
 """Told what is being done, how much of it is done, and how much there is (0: unknown)."""
+
+
+KINDS: Final = (
+    "watermark",
+    "checkpoint",
+    "records",
+    "dead-lettered",
+    "dead letter",
+    "rows in dlq_events",
+    "internal dead letter",
+    "admitted",
+    "judge",
+    "event",
+    "statistics",
+    "board",
+    "weekly view",
+    "players not looked at yet",
+    "unsettled",
+    "Redis watermark",
+    "Redis statistics",
+    "Redis board",
+)
+"""The kinds of differences that a proof in steps finds."""
 
 
 @dataclass(frozen=True, slots=True)

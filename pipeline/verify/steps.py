@@ -9,7 +9,7 @@ Checkpoints, proven sums and suspects commit together, so that a step happens or
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from time import monotonic
 from typing import Any, Final
 
@@ -91,6 +91,7 @@ class Prover:
         self._group = group
         self._name = settings.kafka_topic
         self._report = report
+        self._scoring = scoring
         self._judge = ColumnJudge(self._name, scoring, report.seed)
         self._piece = Piece(connection, group.role)
         self._sums = Sums(connection, group.role, scoring) if group.role.ledger == "events" else None
@@ -99,8 +100,11 @@ class Prover:
         self.findings: dict[tuple[str, str], tuple[object, object]] = {}
         self.since = EARLIEST
         self.dropped = 0
-        self.roll_seconds = 0.0
-        """How long a step may go on with the round over what is old."""
+        self.roll_pages = 0
+        """How many pages of the round over what is old a step looks at."""
+        self.rolled = 0
+        self.round_ended = False
+        """How many players or places were on the last page, and whether it was the last of a round."""
         self._totals_due = 0.0
         # Every table that a step reads has the key that it reads by, and is read by little of it.
         connection.execute("SET enable_seqscan = off")
@@ -109,6 +113,10 @@ class Prover:
         """Start from the log's beginning."""
         with self._turn(), self._connection.transaction():
             self.checkpoints.begin(sums=self._sums is not None)
+
+    def touched(self) -> tuple[list[str], list[tuple[str, str, date]]]:
+        """Return the players of the last step's records, and their places on boards: game, player, day."""
+        return self._piece.players(), self._piece.places(self._scoring)
 
     def step(self) -> Step:
         """Read a piece, and prove it."""
@@ -284,7 +292,7 @@ class Prover:
 
     def _owed(self, sums: Sums, standing: Standing) -> bool:
         """Recount players that are owed, and go on with the sweep, for a while; returns whether more is left."""
-        until, until_rolled = monotonic() + SUMS_SECONDS, monotonic() + self.roll_seconds
+        until, pages = monotonic() + SUMS_SECONDS, self.roll_pages
         swept, first_round = standing.swept_to, standing.round_seconds is None
         while monotonic() < until:
             if named := self.checkpoints.suspects(_NAMED, differing=False):
@@ -295,8 +303,10 @@ class Prover:
                 self._recount(sums, page)
                 swept = page.upto
                 self.checkpoints.swept(swept)
-            elif first_round or until_rolled > monotonic():
-                first_round = not self._roll(sums) and first_round
+            elif first_round or pages:
+                self.round_ended = self._roll(sums)
+                first_round = first_round and not self.round_ended
+                pages = max(0, pages - 1)
             else:
                 return False
         return swept is not None or first_round or self.checkpoints.count_suspects(differing=False) > 0
@@ -310,8 +320,10 @@ class Prover:
         if part == "players":
             page = sums.page(at.get("player", ""), PAGE_EVENTS)
             off = sums.recount(page) | sums.changed(page)
+            self.rolled = sums.recounted()
             last = {"player": page.upto} if page.upto is not None else None
         else:
+            self.rolled = PAGE_PLACES
             off, last = sums.boards_off(DAYS if part == "days" else SETTLED, at, PAGE_PLACES)
         self.checkpoints.suspect(off - self._suspects(sorted(off)), differs=True)
         if last is not None:

@@ -242,6 +242,11 @@ class Sums:
             wrong |= self._players(_WRONG_SCORES)
         return wrong
 
+    def recounted(self) -> int:
+        """Count the players that were just recounted."""
+        row = self._connection.execute("SELECT count(DISTINCT player_id) FROM proof_counts").fetchone()
+        return int(row[0]) if row is not None else 0
+
     def changed(self, players: Players) -> set[str]:
         """Return the players whose events, just recounted, are not those that were proven."""
         wrong = self._players(sql.SQL(_CHANGED_COUNTS).format(players=players.where()))

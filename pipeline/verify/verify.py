@@ -7,7 +7,7 @@ not clear. Redis is compared with PostgreSQL after that (`redis`).
 
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Final
@@ -15,11 +15,13 @@ from typing import Final
 import psycopg
 
 from pipeline.config import Settings
+from pipeline.contract.event import EARLIEST
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.sinks.connection import connect, translated
+from pipeline.verify.checkpoints import Standing
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.look import look_closely
-from pipeline.verify.redis import compare_redis
+from pipeline.verify.redis import RedisComparison, comparing
 from pipeline.verify.report import Advance, PartitionLine, Report
 from pipeline.verify.steps import Prover, Step
 
@@ -36,14 +38,18 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
     with _connection(settings) as connection:
         groups = read_groups(connection, settings.kafka_topic)
     for group in groups:
-        if group.role.ledger == "events":
-            with proving(settings, group, report) as prover:
-                Proof(settings, prover, group, report, advance).run(full=full)
-        else:
-            look_closely(settings, group.id, None, report, advance)
-            report.groups[group.id] = _lines(group, _bounds(settings))
-        if group.role.uses_redis:
-            compare_redis(settings, group, report, advance)
+        redis = comparing(settings, group, advance) if group.role.uses_redis else nullcontext()
+        with redis as comparison:
+            if group.role.ledger == "events":
+                with proving(settings, group, report) as prover:
+                    Proof(settings, prover, group, report, advance, comparison).run(full=full)
+            else:
+                look_closely(settings, group.id, None, report, advance)
+                report.groups[group.id] = _lines(group, _bounds(settings))
+                if comparison is not None:
+                    for _ in comparison.everything(proven=False):
+                        pass
+                    comparison.settle(report)
     if not groups:
         report.skip("anything: no consumer has started here yet")
     return report
@@ -65,25 +71,35 @@ class Proof:
     group: Group
     report: Report
     advance: Advance
+    redis: RedisComparison | None
 
     def run(self, *, full: bool) -> None:
         """Prove what came since the checkpoints, or all of the log, and say what came out."""
         checkpoints = self.prover.checkpoints
-        if full or checkpoints.standing() is None:
+        standing = checkpoints.standing()
+        whole = full or standing is None
+        if whole:
             self.prover.begin()
-        step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()})
-        differing = self.look_at_suspects()
+        step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
+        differing = self.look_at_suspects(self.report)
         if checkpoints.count_suspects(differing=False):
             step = self.reach({})
         for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
             if player not in differing:
-                self.report.differences.add(
-                    "unsettled", f"player {player!r}", "the sums of its events", "others, twice"
-                )
+                self.report.differences.add("unsettled", f"player {player!r}", "its events' sums", "others, twice")
+        if self.redis is not None:
+            if whole or self.redis.boards_owed or redis_differed(standing):
+                for _ in self.redis.everything(proven=self.prover.since <= EARLIEST and not step.left):
+                    pass
+            self.redis.recheck_some()
+            self.redis.settle(self.report)
         self.say(step)
 
-    def reach(self, goal: Mapping[int, int]) -> Step:
-        """Take steps until the goal is proven and no sum is owed."""
+    def reach(self, goal: Mapping[int, int], *, touched: bool = False) -> Step:
+        """Take steps until the goal is proven and no sum is owed.
+
+        With `touched`, Redis is compared with PostgreSQL in what each step's records are about.
+        """
         proven = sum(one.next_offset for one in self.prover.checkpoints.read().values())
         done, total = 0, max(0, sum(goal.values()) - proven)
         patient_until: float | None = None
@@ -91,6 +107,8 @@ class Proof:
             step = self.prover.step()
             done += step.records
             self.advance("proving records", done, max(total, done))
+            if touched and self.redis is not None:
+                self.redis.touched(*self.prover.touched(), level=step.level)
             if not step.moved or any(stop < goal.get(p, 0) for p, stop in step.stops.items()):
                 continue
             if step.level and not step.left:
@@ -101,18 +119,18 @@ class Proof:
                     self.report.skip("sums of the players last counted: consumers stay ahead of this verifier")
                     return step
 
-    def look_at_suspects(self) -> set[str]:
+    def look_at_suspects(self, report: Report) -> set[str]:
         """Look closely at the players that differ; returns those that do, and owes the others a recount."""
         checkpoints = self.prover.checkpoints
         suspects = checkpoints.suspects(_MOST_SUSPECTS, differing=True)
         found: set[str] = set()
         for start in range(0, len(suspects), _LOOKED_AT):
             chosen = suspects[start : start + _LOOKED_AT]
-            differing = look_closely(self.settings, self.group.id, chosen, self.report, self.advance)
+            differing = look_closely(self.settings, self.group.id, chosen, report, self.advance)
             checkpoints.owe(set(chosen) - differing)
             found |= differing
         if more := checkpoints.count_suspects(differing=True) - len(found):
-            self.report.differences.count("players not looked at yet", max(0, more))
+            report.differences.count("players not looked at yet", max(0, more))
         return found
 
     def say(self, step: Step) -> None:
@@ -129,6 +147,11 @@ class Proof:
         report.groups[self.group.id] = _lines(replace(self.group, marks=dict(step.marks)), prover.bounds)
         behind = sum(mark.next_offset - step.stops.get(p, mark.next_offset) for p, mark in step.marks.items())
         prover.checkpoints.tell(report.differences.totals, behind)
+
+
+def redis_differed(standing: Standing | None) -> bool:
+    """Whether Redis differed when a proof was last told: in which keys is not kept, so all are compared again."""
+    return standing is not None and any(kind.startswith("Redis") for kind in standing.kinds)
 
 
 @contextmanager
