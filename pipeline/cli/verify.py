@@ -77,6 +77,8 @@ def _as_object(report: "Report") -> dict[str, Any]:
         "equal": not report.differences,
         "groups": {group: [asdict(line) for line in lines] for group, lines in report.groups.items()},
         "compared": report.compared,
+        "judged_twice": report.judged_twice,
+        "seed": report.seed,
         "not_recounted": report.not_recounted,
         "totals": report.differences.totals,
         "differences": [asdict(one) for one in report.differences.kept],
@@ -93,6 +95,8 @@ def _print(report: "Report") -> None:
                 f" + {line.duplicates:,} duplicates + {line.dead_lettered:,} dead-lettered{behind}"
             )
     typer.echo("compared: " + ", ".join(f"{number:,} {what}" for what, number in report.compared.items()))
+    if report.judged_twice:
+        typer.echo(f"judged by both judges: {report.judged_twice:,} records (seed {report.seed})")
     for what in report.not_recounted:
         typer.echo(f"not recounted: {what}")
     for kind, total in report.differences.totals.items():

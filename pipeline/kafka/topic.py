@@ -122,18 +122,24 @@ class Topic:
 
     def _following(self, messages: list[Message]) -> Records:
         """Keep what is a record, and note how far each partition was read."""
-        good: list[Message] = []
-        for message in messages:
-            partition, offset, error = message.partition(), message.offset(), message.error()
-            if error is not None and error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
-                self._refuse(error)
-            elif partition in self._at and offset is not None:
-                if error is None:
-                    good.append(message)
-                    offset += 1
-                # The end of the log is told by its position: the last ones may hold no record (a marker).
-                self._at[partition] = max(self._at[partition], offset)
-        return Records(frame_of(good))
+        good = [message for message in messages if message.error() is None]
+        if len(good) < len(messages):
+            for message in messages:
+                self._note_end(message)
+        records = Records(frame_of(good))
+        for partition, stop in records.stops().items():
+            self._at[partition] = max(self._at.get(partition, stop), stop)
+        return records
+
+    def _note_end(self, message: Message) -> None:
+        """The end of the log is told by its position: the last ones may hold no record (a transaction's marker)."""
+        partition, offset, error = message.partition(), message.offset(), message.error()
+        if error is None:
+            return
+        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            self._refuse(error)
+        elif partition is not None and offset is not None:
+            self._at[partition] = max(self._at.get(partition, offset), offset)
 
     # -- whole ---------------------------------------------------------------------------------------------------------
 

@@ -62,13 +62,19 @@ EVENT_TEXTS: Final = pl.Schema(
 """An event as its record spells it: times and ids are texts, which PostgreSQL reads."""
 
 
-class _Data(msgspec.Struct):
-    """The bytes of `data`, cut out of a record that orjson has loaded."""
+class _Texts(msgspec.Struct):
+    """What a record of the edge has, each a text; and the bytes of `data`. It must be JSON, which orjson tells."""
 
+    event_type: str
+    player_id: str
+    game_id: str
+    event_id: str
+    timestamp: str
+    ingested_at: str
     data: msgspec.Raw
 
 
-_cut: Final = msgspec.json.Decoder(_Data).decode
+_cut: Final = msgspec.json.Decoder(_Texts).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +122,28 @@ class ColumnJudge:
             if raw.count(b"{") + raw.count(b"[") > MAX_NESTING:  # so it cannot be deeper
                 continue
             try:
-                loaded = loads(raw)
-                kind = loaded["event_type"]
-                data = loaded["data"]
-                found = (
-                    kind,
-                    loaded["player_id"],
-                    loaded["game_id"],
-                    loaded["event_id"],
-                    loaded["timestamp"],
-                    loaded["ingested_at"],
-                    str(cut(raw).data, "utf-8"),
-                )
-                if type(data) is not dict or may_be_too_fine(raw):
+                found = cut(raw)
+                data = loads(raw)["data"]
+                sent = bytes(found.data)
+                if type(data) is not dict or may_be_too_fine(sent):
                     continue
-                if kind in scoring:
-                    score_of(kind, data, scoring)
-            except (ValueError, KeyError, TypeError, EventError, msgspec.MsgspecError):
+                if found.event_type in scoring:
+                    score_of(found.event_type, data, scoring)
+                text = sent.decode()
+            except (ValueError, TypeError, EventError, msgspec.MsgspecError):
                 continue
-            if all(type(one) is str for one in found):
-                rows.append(row)
-                texts.append(found)
+            rows.append(row)
+            texts.append(
+                (
+                    found.event_type,
+                    found.player_id,
+                    found.game_id,
+                    found.event_id,
+                    found.timestamp,
+                    found.ingested_at,
+                    text,
+                )
+            )
         return rows, texts
 
     def _check(self, records: pl.DataFrame, rows: list[int], texts: list[tuple[Any, ...]]) -> tuple[Any, set[int]]:

@@ -49,10 +49,11 @@ class PartitionLine:
 class Report:
     """What was compared, what differs, and what could not be recounted.
 
-    `seed` chose the share of records that both judges saw.
+    `seed` chose the `judged_twice` records that both judges saw.
     """
 
     seed: int = 0
+    judged_twice: int = 0
     groups: dict[str, list[PartitionLine]] = field(default_factory=dict)
     compared: dict[str, int] = field(default_factory=dict)
     not_recounted: list[str] = field(default_factory=list)

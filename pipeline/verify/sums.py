@@ -50,7 +50,7 @@ SELECT player_id, event_type, count(*), max(event_timestamp), sum(content) FROM 
 GROUP BY 1, 2 ORDER BY 1, 2;
 INSERT INTO proof_scores
 SELECT game_id, player_id, event_timestamp::date, sum(score) FROM proof_events WHERE score IS NOT NULL
-GROUP BY 1, 2, 3 ORDER BY 1, 3, 2
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores"
 
@@ -194,6 +194,7 @@ class Sums:
         self._scoring = list(scoring)
         self._score = _score(scoring)
         connection.execute(_TABLES)
+        connection.execute("SET work_mem = '64MB'")  # a page is added up in memory; it is bounded
 
     def touched(
         self, runs: Sequence[tuple[datetime, datetime]], level_at: datetime | None, left_out: set[str]

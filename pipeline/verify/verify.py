@@ -83,6 +83,7 @@ class Proof:
         step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
         differing = self.look_at_suspects(self.report)
         if checkpoints.count_suspects(differing=False):
+            self.prover.total_again()
             step = self.reach({})
         for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
             if player not in differing:

@@ -42,8 +42,8 @@ _SETTLE_SECONDS: Final = 30.0
 _WHOLE_SECONDS: Final = 3_600.0
 """How often a group that keeps identities only is counted again as a whole."""
 
-_ROUNDS_SHARE: Final = 0.5
-"""How much of a turn's time may go to the rounds."""
+_ROUND_SHARE: Final = 0.25
+"""How much of a turn's time may go to each of the two rounds; a page at least."""
 
 _ENDED: Final = object()
 
@@ -110,7 +110,9 @@ class Watch:
                 self._health.turn()
                 if monotonic() - asked_at > _TOPIC_SECONDS or not groups:
                     asked_at = monotonic()
-                    if topic_id(self._settings) != topic or {one.id for one in self._groups()} != set(self._watched):
+                    if topic_id(self._settings) != topic or {one.id for one in self._groups()} != {
+                        one.id for one in groups
+                    }:
                         return
                 self._stop.wait(self._pace.turn_seconds)
 
@@ -167,9 +169,8 @@ class Watched:
         step = self._prove(prover)
         self._look(prover)
         if not _lags(prover, step):
-            until = monotonic() + self.pace.turn_seconds * _ROUNDS_SHARE
-            self._roll(prover, until)
-            self._roll_redis(prover, step, until)
+            self._roll(prover)
+            self._roll_redis(prover, step)
         self._settle()
         self._tell(prover, step)
 
@@ -199,17 +200,21 @@ class Watched:
             self.seen["players"] = self._noted(self.proof.look_at_suspects)
             self.due["look"] = monotonic() + max(_LOOK_SECONDS, (monotonic() - began) / _LOOK_SHARE)
 
-    def _roll(self, prover: Prover, until: float) -> None:
-        """Go on with the round over what is old in PostgreSQL."""
-        while self._is_due("roll") and monotonic() < until:
+    def _roll(self, prover: Prover) -> None:
+        """Go on with the round over what is old in PostgreSQL, for a while."""
+        until = monotonic() + self.pace.turn_seconds * _ROUND_SHARE
+        while self._is_due("roll"):
             prover.roll_pages = 1
             self._prove(prover)
             prover.roll_pages = 0
             self._after_page("roll", prover.rolled, ended=prover.round_ended)
+            if monotonic() > until:
+                return
 
-    def _roll_redis(self, prover: Prover, step: Step, until: float) -> None:
-        """Go on with the round over the keys of Redis."""
-        while self.redis is not None and self._is_due("redis") and monotonic() < until:
+    def _roll_redis(self, prover: Prover, step: Step) -> None:
+        """Go on with the round over the keys of Redis, for a while."""
+        until = monotonic() + self.pace.turn_seconds * _ROUND_SHARE
+        while self.redis is not None and self._is_due("redis"):
             if self._round is None:
                 proven = step.level and not step.left and prover.since <= EARLIEST
                 self._round, self._round_began = self.redis.everything(proven=proven), monotonic()
@@ -219,6 +224,8 @@ class Watched:
                 metrics.rounds.labels(self.group.id, "redis").set(monotonic() - self._round_began)
                 self._round = None
             self._after_page("redis", self.redis.compared - before, ended=ended)
+            if monotonic() > until:
+                return
 
     def _after_page(self, which: str, players: int, *, ended: bool) -> None:
         seconds = players / self.pace.players_an_hour * 3_600
@@ -289,6 +296,10 @@ class Watched:
     def _advance(self, _what: str, _done: int, _total: int) -> None:
         if self._health is not None:
             self._health.turn()
+
+
+def _ids(groups: list[Group]) -> set[str]:
+    return {group.id for group in groups}
 
 
 def _lags(prover: Prover, step: Step) -> bool:

@@ -148,8 +148,11 @@ ALTERATIONS = {
         "partition 0",
     ),
     "a watermark set back": Alteration(
-        ["UPDATE pipeline_watermarks SET next_offset = next_offset - 1 WHERE partition = 0"],
-        ["UPDATE pipeline_watermarks SET next_offset = next_offset + 1 WHERE partition = 0"],
+        ["CREATE TABLE kept AS SELECT * FROM pipeline_watermarks", f"{BOOKED} next_offset = 1 WHERE partition = 0"],
+        [
+            f"{BOOKED} next_offset = (SELECT next_offset FROM kept WHERE kept.partition = 0) WHERE partition = 0",
+            "DROP TABLE kept",
+        ],
         "checkpoint",
         "partition 0",
     ),
