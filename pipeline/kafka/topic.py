@@ -132,7 +132,7 @@ class Topic:
         return records
 
     def _note_end(self, message: Message) -> None:
-        """The end of the log is told by its position: the last ones may hold no record (a transaction's marker)."""
+        """Note the end of a log by its position: the last ones may hold no record (a transaction's marker)."""
         partition, offset, error = message.partition(), message.offset(), message.error()
         if error is None:
             return

@@ -18,8 +18,8 @@ import psycopg
 
 from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST, load_scoring
-from pipeline.contract.offsets import Watermark
 from pipeline.kafka.topic import Bounds, Topic
+from pipeline.verify.account import Account, Marks
 from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, Standing
 from pipeline.verify.columns import ColumnJudge
 from pipeline.verify.groups import Group, read_groups
@@ -34,9 +34,6 @@ PAGE_PLACES: Final = 20_000
 SUMS_SECONDS: Final = 1.5
 """How long a transaction goes on with sums that are owed: it is begun anew after that."""
 
-TOTALS_SECONDS: Final = 60.0
-"""How long the totals of the tables are believed: they cost what is old."""
-
 _PARTS: Final = ("players", "days", "settled")
 """What a round over what is old goes through: players' events and sums, the boards of days, the settled scores."""
 
@@ -44,8 +41,6 @@ _NAMED: Final = 500
 _ATTEMPTS: Final = 8
 
 _PLACES: Final = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64()})
-
-Marks = Mapping[int, Watermark]
 
 
 @dataclass(slots=True)
@@ -97,7 +92,7 @@ class Prover:
         self._sums = Sums(connection, group.role, scoring) if group.role.ledger == "events" else None
         self.checkpoints = Checkpoints(connection, group.id, self._name)
         self.bounds: Bounds = {}
-        self.findings: dict[tuple[str, str], tuple[object, object]] = {}
+        self.account = Account(connection, self.checkpoints, group, self._name)
         self.since = EARLIEST
         self.dropped = 0
         self.roll_pages = 0
@@ -105,7 +100,6 @@ class Prover:
         self.rolled = 0
         self.round_ended = False
         """How many players or places were on the last page, and whether it was the last of a round."""
-        self._totals_due = 0.0
         # Every table that a step reads has the key that it reads by, and is read by little of it.
         connection.execute("SET enable_seqscan = off")
 
@@ -117,10 +111,6 @@ class Prover:
     def touched(self) -> tuple[list[str], list[tuple[str, str, date]]]:
         """Return the players of the last step's records, and their places on boards: game, player, day."""
         return self._piece.players(), self._piece.places(self._scoring)
-
-    def total_again(self) -> None:
-        """Let the next level step compare the totals, however lately that was done."""
-        self._totals_due = 0.0
 
     def step(self) -> Step:
         """Read a piece, and prove it."""
@@ -151,13 +141,12 @@ class Prover:
 
     def _starting(self, marks: Marks, before: Mapping[int, Checkpoint]) -> Read:
         """Find where each partition goes on; what cannot be, or is not there any more, is said."""
-        self.findings = {key: found for key, found in self.findings.items() if key[0] not in _STANDING_KINDS}
+        self.account.place_again()
         read = Read({}, gap=False)
         for partition, mark in marks.items():
             first, end = self.bounds.get(partition, (0, 0))
             known = before.get(partition)
-            if wrong := self._wrong_place(mark, known, end):
-                self.findings[wrong[0], f"{self._group.id} partition {partition}"] = wrong[1:]
+            if self.account.misplaced(mark, known, self._topic.id, end):
                 continue
             start = known or Checkpoint(partition, mark.topic_id, mark.first_offset, 0, 0, whole=True)
             if first > start.next_offset and mark.next_offset > start.next_offset:
@@ -174,20 +163,6 @@ class Prover:
                 read.starts[partition] = start
         return read
 
-    def _wrong_place(self, mark: Watermark, known: Checkpoint | None, end: int) -> tuple[str, str, str] | None:
-        """Say what is impossible about a partition's watermark or checkpoint: kind, what should be, what is."""
-        if mark.topic_id != self._topic.id:
-            return "watermark", f"topic id {self._topic.id}", mark.topic_id
-        if mark.next_offset > end:
-            return "watermark", f"at most {end}, the log's end", str(mark.next_offset)
-        if known is not None and known.topic_id != self._topic.id:
-            was = f"proven of topic id {known.topic_id}, which was deleted since; run gamemetrics verify --full"
-            return "checkpoint", f"topic id {self._topic.id}", was
-        if known is not None and known.next_offset > mark.next_offset:
-            was = f"{known.next_offset}: the watermark was set back since; run gamemetrics verify --full"
-            return "checkpoint", f"at most {mark.next_offset}, the watermark", was
-        return None
-
     def _read(self, read: Read, until: Mapping[int, int]) -> None:
         """Read on to the watermarks at least, or to the size of a piece."""
         if not read.starts:
@@ -203,7 +178,7 @@ class Prover:
         read.size += int(records["value"].bin.size().sum())
         for partition, offset in judged.disagreed:
             where = f"{self._group.id} partition {partition} offset {offset}"
-            self.findings["judge", where] = ("the plain judge's verdict", "another in columns")
+            self.account.found["judge", where] = ("the plain judge's verdict", "another in columns")
 
     # -- what is proven ------------------------------------------------------------------------------------------------
 
@@ -231,9 +206,9 @@ class Prover:
         players = self._piece.players()
         left = self._prove_sums(players, since, gap=read.gap, level=level)
         if level:
-            self._account(passed, marks)
-        if level and not left and monotonic() > self._totals_due:
-            self._totals(passed, marks)
+            self.account.balance(passed, marks)
+        if level and not left and self.account.due:
+            self.account.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
         self.checkpoints.move(passed.values())
         self._report.compare("records", len(places))
         self._report.compare("dead letters", len(bad))
@@ -261,7 +236,10 @@ class Prover:
             strays = set(letters.join(places, on=list(_PLACES), how="anti").iter_rows())
             for partition, offset in sorted(strays):
                 where = f"partition {partition} offset {offset}"
-                self.findings["dead letter", where] = (None, "a row in dlq_events, but the topic has no such record")
+                self.account.found["dead letter", where] = (
+                    None,
+                    "a row in dlq_events, but the topic has no such record",
+                )
             self._piece.drop_places(sorted(dead - bad))
             dead -= strays
         return dead | bad
@@ -351,61 +329,11 @@ class Prover:
         self.checkpoints.suspect(wrong, differs=True)
         return wrong
 
-    def _account(self, passed: Mapping[int, Checkpoint], marks: Marks) -> None:
-        """Per partition: as many records as the watermark has booked, and as many dead letters."""
-        for key in [key for key in self.findings if key[0] in {"records", "dead-lettered"}]:
-            del self.findings[key]
-        for partition, one in passed.items():
-            mark, where = marks[partition], f"{self._group.id} partition {partition}"
-            booked = mark.admitted + mark.duplicates + mark.dead_lettered
-            if one.whole and one.records != booked:
-                self.findings["records", where] = (one.records, f"{booked} booked by the watermark")
-            if one.whole and one.dead_letters != mark.dead_lettered:
-                self.findings["dead-lettered", where] = (one.dead_letters, mark.dead_lettered)
-
-    def _totals(self, passed: Mapping[int, Checkpoint], marks: Marks) -> None:
-        """Hold the account to the tables: as many events and dead letters as were booked, none of a fault of ours."""
-        self._totals_due = monotonic() + TOTALS_SECONDS
-        for key in [key for key in self.findings if key[0] in _TOTALLED]:
-            del self.findings[key]
-        whole = set(passed) == set(marks) and all(one.whole for one in passed.values())
-        whole = whole and not self.checkpoints.count_suspects(differing=True)  # what differs was not kept as proven
-        if self._sums is not None and whole and self.since <= EARLIEST and not self._others():
-            total, booked = self._sums.total(), sum(mark.admitted for mark in marks.values())
-            self._report.compared["events"] = total
-            if total != booked:
-                self.findings["admitted", f"{self._group.id} all partitions"] = (total, booked)
-        for partition, one in passed.items():
-            letters = self._letters(marks[partition])
-            if one.whole and letters != one.dead_letters:
-                where = f"{self._group.id} partition {partition}"
-                self.findings["rows in dlq_events", where] = (one.dead_letters, letters)
-        for number, partition, offset, reason in self._connection.execute(
-            "SELECT id, partition, record_offset, error_message FROM dlq_events WHERE topic = %s AND code = 'internal'"
-            " AND consumer_service = %s AND redriven_at IS NULL AND dropped_at IS NULL ORDER BY id",
-            (self._name, self._group.role.service),
-        ):
-            where = f"{self._group.id} partition {partition} offset {offset}"
-            self.findings["internal dead letter", where] = ("counted", f"dead letter {number}: {reason}")
-
     # -- reading -------------------------------------------------------------------------------------------------------
 
     def _marks(self) -> Marks:
         groups = read_groups(self._connection, self._name)
         return next((dict(one.marks) for one in groups if one.id == self._group.id), {})
-
-    def _others(self) -> bool:
-        """Whether other topics were counted into the same tables."""
-        statement = "SELECT FROM pipeline_watermarks WHERE topic <> %s AND next_offset > first_offset LIMIT 1"
-        return self._connection.execute(statement, (self._name,)).fetchone() is not None
-
-    def _letters(self, mark: Watermark) -> int:
-        row = self._connection.execute(
-            "SELECT count(DISTINCT record_offset) FROM dlq_events WHERE topic = %s AND partition = %s"
-            " AND record_offset >= %s AND record_offset < %s AND consumer_service = %s",
-            (self._name, mark.partition, mark.first_offset, mark.next_offset, self._group.role.service),
-        ).fetchone()
-        return int(row[0]) if row is not None else 0
 
     def _ledger_start(self) -> datetime:
         row = self._connection.execute(
@@ -429,10 +357,6 @@ class Prover:
         with self._turn(), self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             yield
-
-
-_TOTALLED: Final = frozenset({"admitted", "rows in dlq_events", "internal dead letter"})
-_STANDING_KINDS: Final = frozenset({"watermark", "checkpoint"})
 
 
 def _below(places: pl.DataFrame, stops: Mapping[int, int]) -> pl.DataFrame:

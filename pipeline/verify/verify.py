@@ -83,7 +83,7 @@ class Proof:
         step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
         differing = self.look_at_suspects(self.report)
         if checkpoints.count_suspects(differing=False):
-            self.prover.total_again()
+            self.prover.account.total_again()
             step = self.reach({})
         for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
             if player not in differing:
@@ -140,7 +140,7 @@ class Proof:
         for place in prover.checkpoints.unburied(self.group.role.service):
             where = f"partition {place[0]} offset {place[1]}"
             report.differences.add("dead letter", where, "a row in dlq_events: the record is bad", None)
-        for (kind, key), (expected, found) in sorted(prover.findings.items()):
+        for (kind, key), (expected, found) in sorted(prover.account.found.items()):
             report.differences.add(kind, key, expected, found)
         if prover.dropped:
             days = f"{prover.dropped} events before {prover.since:%Y-%m-%d}, whose partitions were dropped"

@@ -271,7 +271,7 @@ class Watched:
         for totals in self.seen.values():
             for kind, number in totals.items():
                 kinds[kind] = kinds.get(kind, 0) + number
-        for kind, _ in prover.findings:
+        for kind, _ in prover.account.found:
             kinds[kind] = kinds.get(kind, 0) + 1
         if unburied := len(prover.checkpoints.unburied(self.group.role.service)):
             kinds["dead letter"] = kinds.get("dead letter", 0) + unburied

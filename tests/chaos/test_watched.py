@@ -2,6 +2,7 @@
 
 import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.watching import watching
 
 pytestmark = [pytest.mark.real, pytest.mark.chaos]
 
+IN_PROCESS: dict[str, Any] = {**SMALL}
 DEATHS = [Crash("written", "after", 3), Crash("written", "before", 4), Crash("Redis done", "before", 3)]
 
 
@@ -27,7 +29,7 @@ def test_no_false_alarm_beside_consumers_that_die(
             with child(place, tmp_path, crash=crash) as victim:
                 eventually(functools.partial(victim.dead, feed), timeout=120)
                 assert victim.exit_code == -9
-        with consuming(place, **SMALL):
+        with consuming(place, **IN_PROCESS):
             feed.send(100)
             caught_up(place)
             proven = seen.told("records_total")
