@@ -6,6 +6,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pipeline.contract.event import Origin, format_timestamp, load_scoring, parse_record, record_id, record_time
 from pipeline.epoch.batch import RECORD_COLUMNS
@@ -81,6 +83,30 @@ def test_its_verdicts_are_the_plain_judges(moment: int, share: float) -> None:
         for partition, offset, player, at, event_id, *rest in judged.events.iter_rows()
     }
     assert found == good
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A record of the edge with some bytes of it in place of others."""
+    whole = encoded(ingested_at=now(), player_id=draw(st.text(max_size=4)), data={"score": 1, "x": draw(st.text())})
+    start = draw(st.integers(0, len(whole)))
+    piece = draw(
+        st.one_of(st.binary(max_size=4), st.sampled_from([b"\\", b'"', b"{", b"null", b"1e-20000", b"\\u0000"]))
+    )
+    return whole[:start] + piece + whole[start + draw(st.integers(0, 3)) :]
+
+
+@settings(max_examples=300, deadline=None)
+@given(values=st.lists(st.one_of(st.none(), st.binary(max_size=40), damaged()), max_size=6))
+def test_its_verdicts_are_the_plain_judges_whatever_comes(values: list[bytes | None]) -> None:
+    frame = records(values)
+    good, bad = plainly(frame)
+    judged = ColumnJudge(TOPIC, load_scoring(), 1, share=0.0).judge(frame)
+    assert set(judged.bad) == bad
+    assert {
+        (partition, offset): (player, at, uuid.UUID(event_id), *rest)
+        for partition, offset, player, at, event_id, *rest in judged.events.iter_rows()
+    } == good
 
 
 def test_records_of_the_edges_own_form_are_vouched_for_in_columns() -> None:
