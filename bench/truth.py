@@ -64,7 +64,7 @@ def require(fixture: Fixture, truth: Truth, *, recount: bool = True) -> None:
     """Raise WrongSumsError unless PostgreSQL holds the truth and, with `recount`, `gamemetrics verify` is content."""
     faults = compare(fixture, truth)
     if recount:
-        report = verify(fixture.settings, lambda _what, _done, _total: None)
+        report = verify(fixture.settings, lambda _what, _done, _total: None, full=True)
         faults += [f"verify: {kind}: {total}" for kind, total in report.differences.totals.items()]
         faults += [f"verify: not recounted: {what}" for what in report.not_recounted]
     if faults:

@@ -47,6 +47,10 @@ class Period:
             return date.min
         return day - timedelta(days=day.isoweekday() - _MONDAY) if self.days > 1 else day
 
+    def first_days(self, day: "pl.Expr") -> "pl.Expr":
+        """Return `first_day` of days (Date), where it ends."""
+        return day.dt.truncate("1w" if self.days > 1 else "1d")  # polars' weeks begin on Mondays
+
     def label(self, day: date) -> str:
         """Name the period that a day is in, as boards' keys end: `alltime`, `daily:2026-01-15`, `weekly:2026-W03`.
 

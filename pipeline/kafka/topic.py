@@ -7,7 +7,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from pipeline.config import Settings
-from pipeline.epoch.batch import Records
+from pipeline.epoch.batch import Records, joined
 from pipeline.errors import RefusedError, UnavailableError
 from pipeline.kafka.client import ASK_SECONDS, client_config, topic_id, translate
 from pipeline.kafka.source import frame_of
@@ -38,11 +38,14 @@ class Topic:
                 "enable.auto.offset.store": False,
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
+                "queued.max.messages.kbytes": 16 * 1024,
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
             },
             logger=librdkafka(),
         )
+
+        self._at: dict[int, int] = {}
 
     def close(self) -> None:
         """Close the connection."""
@@ -81,6 +84,65 @@ class Topic:
                 raise UnavailableError(f"Kafka: no record came for {_PATIENCE_SECONDS:.0f} s")
             yield self._within(messages, stops)
         self._consumer.unassign()
+
+    # -- in pieces -----------------------------------------------------------------------------------------------------
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Where each partition that is followed is read next."""
+        return dict(self._at)
+
+    def follow(self, starts: Mapping[int, int]) -> None:
+        """Read on from these positions with `take`."""
+        if starts != self._at:
+            self._at = dict(starts)
+            self._consumer.assign([TopicPartition(self._name, p, at) for p, at in starts.items()])
+
+    def take(self, limit: int, size: int, until: Mapping[int, int]) -> Records:
+        """Return the next records: up to `limit` of them or `size` bytes of values, or what there is.
+
+        What lies below `until` is waited for, and must be there; what has come beyond it is taken along.
+        """
+        parts: list[Records] = []
+        count = taken = 0
+        heard_at = monotonic()
+        while count < limit and taken < size:
+            due = any(self._at[p] < stop for p, stop in until.items())
+            messages = self._consumer.consume(min(_PAGE, limit - count), _POLL_SECONDS if due else 0)
+            if not messages and not due:
+                break
+            if messages:
+                heard_at = monotonic()
+            elif monotonic() - heard_at > _PATIENCE_SECONDS:
+                raise UnavailableError(f"Kafka: no record came for {_PATIENCE_SECONDS:.0f} s")
+            part = self._following(messages)
+            parts.append(part)
+            count += len(part)
+            taken += int(part.frame["value"].bin.size().sum())
+        return joined(parts)
+
+    def _following(self, messages: list[Message]) -> Records:
+        """Keep what is a record, and note how far each partition was read."""
+        good = [message for message in messages if message.error() is None]
+        if len(good) < len(messages):
+            for message in messages:
+                self._note_end(message)
+        records = Records(frame_of(good))
+        for partition, stop in records.stops().items():
+            self._at[partition] = max(self._at.get(partition, stop), stop)
+        return records
+
+    def _note_end(self, message: Message) -> None:
+        """Note the end of a log by its position: the last ones may hold no record (a transaction's marker)."""
+        partition, offset, error = message.partition(), message.offset(), message.error()
+        if error is None:
+            return
+        if error.code() != KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
+            self._refuse(error)
+        elif partition is not None and offset is not None:
+            self._at[partition] = max(self._at.get(partition, offset), offset)
+
+    # -- whole ---------------------------------------------------------------------------------------------------------
 
     def _within(self, messages: list[Message], stops: dict[int, int]) -> Records:
         """Keep the records below the stops, and drop the stops that were reached."""

@@ -32,6 +32,8 @@ Say = Callable[[str], None]
 API_PORT: Final = 8080
 API_METRICS_PORT: Final = 9090
 CONSUMER_METRICS_PORT: Final = 9091
+PROOF_METRICS_PORT: Final = 9092
+_PROOF_SECONDS: Final = 30
 FIRST_LOAD: Final = 2_000
 _FIRST_PLAYERS: Final = 50
 _FIRST_GAME: Final = "game-01"
@@ -46,11 +48,12 @@ class _StoppedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the API, its metrics and the consumer's health and metrics are."""
+    """Where the API, its metrics, and the health and metrics of the consumer and of the proof are."""
 
     api: int
     api_metrics: int
     consumer: int
+    proof: int
 
 
 def run(root: Path | None, say: Say) -> None:
@@ -75,6 +78,7 @@ def run(root: Path | None, say: Say) -> None:
             say(f"Console   http://{HOST}:{ports.api}")
             say(f"API       http://{HOST}:{ports.api}, its documentation http://{HOST}:{ports.api}/docs")
             say(f"Consumer  metrics and health on http://{HOST}:{ports.consumer}; logs in {programs[0].log.parent}")
+            say(f"Proof     every {_PROOF_SECONDS} s; what it found on http://{HOST}:{ports.proof}/metrics")
             _first_load(ports, settings, programs, stop, say)
             say(where_to_look(ports.api, _FIRST_GAME, stack.directory.parent if root is not None else None))
             while not stop.wait(_WATCH_SECONDS):
@@ -113,8 +117,9 @@ def _report_schema(settings: Settings, say: Say) -> None:
 
 
 def _programs(directory: Path, ports: Ports) -> list[Program]:
-    """Return the consumer and the API, in the order in which they are stopped."""
+    """Return the proof, the consumer and the API, in the order in which they are stopped."""
     return [
+        Program(["verify", "--watch", "--every", str(_PROOF_SECONDS)], ports.proof, directory),
         Program(["consume", "all"], ports.consumer, directory),
         Program(["serve"], ports.api, directory),
     ]
@@ -123,13 +128,13 @@ def _programs(directory: Path, ports: Ports) -> list[Program]:
 @contextlib.contextmanager
 def _started(programs: list[Program], stack: "Stack", ports: Ports, supervisor: Supervisor, say: Say) -> Iterator[None]:
     base = {**os.environ, **stack.environment(), "HOST": HOST}
-    metrics = [ports.consumer, ports.api_metrics]
+    metrics = [ports.proof, ports.consumer, ports.api_metrics]
     try:
         for program, metrics_port in zip(programs, metrics, strict=True):
             program.start({**base, "PORT": str(ports.api), "METRICS_PORT": str(metrics_port)}, supervisor)
         yield
     finally:
-        say("Stopping the consumer and the API ...")
+        say("Stopping the proof, the consumer and the API ...")
         for program in programs:
             program.end(supervisor, _GRACE_SECONDS)
 
@@ -154,7 +159,8 @@ def _choose_ports(say: Say) -> Ports:
     if api != wanted:
         say(f"Port      {wanted} is taken by another program; the API takes {api}")
     api_metrics = _free(API_METRICS_PORT, {api})
-    return Ports(api, api_metrics, _free(CONSUMER_METRICS_PORT, {api, api_metrics}))
+    consumer = _free(CONSUMER_METRICS_PORT, {api, api_metrics})
+    return Ports(api, api_metrics, consumer, _free(PROOF_METRICS_PORT, {api, api_metrics, consumer}))
 
 
 def _free(wanted: int, taken: set[int]) -> int:

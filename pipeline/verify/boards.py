@@ -1,17 +1,18 @@
 """The boards in Redis against those in PostgreSQL: every place of every board that should be there, and its expiry."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
+import polars as pl
 import psycopg
 from psycopg import sql
 from redis.exceptions import ResponseError
 
-from pipeline.contract.boards import BOARD_KEYS, PERIODS, Period, board_key, read_board_key
+from pipeline.contract.boards import BOARD_KEYS, PERIODS, WEEKLY, Period, board_key, read_board_key
 from pipeline.epoch.epoch import Plan
 from pipeline.sinks.redis import translated as redis_translated
 from pipeline.verify.report import Advance, Report
@@ -23,6 +24,14 @@ _PAGE: Final = 2_000
 
 # Ordered by board, so that a page is of few boards.
 _SCORES: Final = "SELECT game_id, {}, player_id, trim_scale({})::text FROM {}{} ORDER BY 1, 2, 3"
+_PROVEN: Final = "SELECT game_id, player_id, day, score::text FROM proven_scores WHERE {which}"
+_PROVEN_SCHEMA: Final = pl.Schema({"game": pl.String, "player": pl.String, "day": pl.Date, "score": pl.String})
+_PROVEN_PAGE: Final = (
+    "SELECT game_id, player_id FROM proven_scores WHERE (game_id, player_id) > (%s, %s)"
+    " ORDER BY game_id, player_id LIMIT 1 OFFSET %s"
+)
+_PLACES: Final = 20_000
+_SIZES: Final = 50
 _NO_KEY: Final = -2
 _NO_EXPIRY: Final = -1
 
@@ -51,19 +60,50 @@ class BoardPages:
         self._expiry = plan.expiry
         self.compared = 0
 
-    def suspects(self, advance: Advance) -> Places:
-        """Compare all as it comes; returns the places that differ."""
-        found = Places()
+    def suspects(self, found: Places, advance: Advance, *, proven: bool) -> Iterator[None]:
+        """Compare all as it comes, with what was proven or else with the boards; adds the places that differ.
+
+        Yields after each page.
+        """
         sizes: dict[str, int] = {}
-        for period in PERIODS.values():
-            for page in self._pages(period):
-                self._compare(period, page, sizes, found)
-                self.compared += len(page)
-                advance("comparing Redis boards", self.compared, 0)
+        for page in self._proven_pages() if proven else self._all_pages():
+            if isinstance(page, pl.DataFrame):
+                self._compare_boards(page, date.min, sizes, found)
+            else:
+                self._compare(*page, sizes, found)
+            advance("comparing Redis boards", self.compared, 0)
+            yield
         with redis_translated():
             scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter(BOARD_KEYS, count=_PAGE)}
-        for key in sorted(scanned | sizes.keys()):
+        for number, key in enumerate(sorted(scanned | sizes.keys())):
             self._compare_size(key, sizes.get(key, 0), found)
+            if number % _SIZES == 0:
+                yield
+
+    def suspects_among(self, places: Sequence[tuple[str, str, date]], found: Places) -> None:
+        """Compare the boards that places (game, player, day) are on with what was proven; adds those that differ."""
+        for start in range(0, len(places), _PLACES):
+            part = places[start : start + _PLACES]
+            pairs = sorted({(game, player) for game, player, _ in part})
+            named = sql.SQL("(game_id, player_id) IN (SELECT unnest({}::text[]), unnest({}::text[]))").format(
+                sql.Literal([game for game, _ in pairs]), sql.Literal([player for _, player in pairs])
+            )
+            since = min(WEEKLY.first_day(day) for _, _, day in part)
+            self._compare_boards(self._proven(named), since, {}, found)
+
+    def suspects_again(self, places: Places) -> Places:
+        """Compare places once more as they come, with the boards; returns those that differ."""
+        found = Places()
+        for key, players in places.players.items():
+            if not players:
+                found.add_board(key)
+            ordered = sorted(players)
+            for start in range(0, len(ordered), _PAGE):
+                page = ordered[start : start + _PAGE]
+                expected = self._expected(key, page)
+                for player, score in zip(page, self._scores(key, page), strict=True):
+                    if not _same(expected.get(player), score):
+                        found.add(key, player)
         return found
 
     def settle(self, places: Places, report: Report) -> None:
@@ -86,9 +126,34 @@ class BoardPages:
             key = board_key(game, period.label(start or date.min))
             expected = {player: score for _, _, player, score in rows}
             sizes[key] = sizes.get(key, 0) + len(expected)
+            self.compared += len(expected)
             for (player, score), stored in zip(expected.items(), self._scores(key, list(expected)), strict=True):
                 if not _same(score, stored):
                     found.add(key, player)
+
+    def _compare_boards(self, scores: pl.DataFrame, since: date, sizes: dict[str, int], found: Places) -> None:
+        """Compare scores (game, player, day, score) with every board that they add up on, of days from `since` on."""
+        boards = [_board(scores, period, since) for period in PERIODS.values()]
+        places = pl.concat(boards).group_by("game", "period", "day", maintain_order=True).agg("player", "score")
+        asked: list[tuple[str, list[str], pl.Series]] = []
+        pipe = self._client.pipeline(transaction=False)
+        for game, name, day, players, expected in places.iter_rows():
+            period = PERIODS[name]
+            if self._lives(period, day):
+                key = board_key(game, period.label(day or date.min))
+                sizes[key] = sizes.get(key, 0) + len(players)
+                self.compared += len(players)
+                asked.append((key, players, pl.Series(expected, dtype=pl.Float64)))
+                pipe.zmscore(key, players)
+        with redis_translated():
+            answers = pipe.execute(raise_on_error=False)
+        for (key, players, expected), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, ResponseError):  # a key of another type has no places
+                found.players.setdefault(key, set()).update(players)
+                continue
+            differs = expected.ne_missing(pl.Series(answer, dtype=pl.Float64))
+            for place in differs.arg_true():
+                found.add(key, players[place])
 
     def _compare_size(self, key: str, size: int, found: Places) -> None:
         """Where a board has more or fewer places than it should, look for those that should not be there."""
@@ -136,6 +201,29 @@ class BoardPages:
         if seconds == _NO_KEY or forever == (seconds == _NO_EXPIRY):
             return None
         return ("never", f"in {seconds} s") if forever else ("some time after its period", "never")
+
+    def _proven_pages(self) -> Iterator[pl.DataFrame]:
+        """Yield what was proven in pages of some games' players."""
+        last: tuple[str, str] | None = ("", "")
+        while last is not None:
+            after, last = last, self._connection.execute(_PROVEN_PAGE, (*last, _PLACES)).fetchone()
+            which = sql.SQL("(game_id, player_id) > ({}, {})").format(*map(sql.Literal, after))
+            if last is not None:
+                which += sql.SQL(" AND (game_id, player_id) <= ({}, {})").format(*map(sql.Literal, last))
+            yield self._proven(which)
+
+    def _proven(self, which: sql.Composable) -> pl.DataFrame:
+        """Read what was proven of some places: game, player, day, score (exact)."""
+        rows = self._connection.execute(sql.SQL(_PROVEN).format(which=which)).fetchall()
+        columns = zip(*rows, strict=True) if rows else ((), (), (), ())
+        frame = pl.DataFrame(dict(zip(_PROVEN_SCHEMA, map(list, columns), strict=True)), _PROVEN_SCHEMA)
+        return frame.with_columns(pl.col("score").cast(pl.Int128))
+
+    def _all_pages(self) -> Iterator[tuple[Period, list[tuple[Any, ...]]]]:
+        """Yield the boards themselves, period by period."""
+        for period in PERIODS.values():
+            for page in self._pages(period):
+                yield period, page
 
     def _pages(self, period: Period) -> Iterator[list[tuple[Any, ...]]]:
         with self._connection.transaction(), self._connection.cursor(name="boards") as cursor:
@@ -198,6 +286,16 @@ def _scores(period: Period) -> sql.Composed:
         sql.Identifier("leaderboard_daily" if period.dated else "leaderboard_alltime"),
         sql.SQL(" GROUP BY 1, 2, 3" if whole else ""),
     )
+
+
+def _board(scores: pl.DataFrame, period: Period, since: date) -> pl.DataFrame:
+    """Add up scores of days (game, player, day, score) to those of a period's boards; those of all time have no day."""
+    if period.dated:
+        first = scores.filter(pl.col("day") >= since).with_columns(day=period.first_days(pl.col("day")))
+    else:
+        first = scores.with_columns(day=pl.lit(None, pl.Date))
+    summed = first.group_by("game", "day", "player").agg(pl.col("score").sum().cast(pl.Float64))
+    return summed.select("game", "day", "player", "score", period=pl.lit(period.name))
 
 
 def _kind(answer: bytes | str) -> str:

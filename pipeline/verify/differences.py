@@ -25,6 +25,7 @@ class Differences:
     def __init__(self) -> None:
         self.totals: dict[str, int] = {}
         self.kept: list[Difference] = []
+        self.players: set[int] = set()  # the codes of those whose rows differ
 
     def __bool__(self) -> bool:
         return bool(self.totals)
@@ -45,6 +46,7 @@ class Differences:
         self, kind: str, differing: pl.DataFrame, show: Callable[[dict[str, Any]], tuple[str, object, object]]
     ) -> None:
         """Note each row of a frame as `show` makes it a key, what is expected, and what was found."""
+        self.players.update(differing["player"])
         for row in differing.head(KEPT).iter_rows(named=True):
             self.add(kind, *show(row))
         self.count(kind, max(0, len(differing) - KEPT))

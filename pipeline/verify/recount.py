@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import orjson
 import polars as pl
 
 from pipeline.contract.boards import DAILY, WEEKLY, Period
@@ -80,11 +81,15 @@ def identity_name(names: Names, row: dict[str, int]) -> str:
 
 @dataclass(slots=True)
 class Recount:
-    """Judges records as they are read; `good` (RECORD_SCHEMA) and `bad` (PLACE_SCHEMA) are what it found."""
+    """Judges records as they are read; `good` (RECORD_SCHEMA) and `bad` (PLACE_SCHEMA) are what it found.
+
+    `players`: whose records alone are judged; None: all are.
+    """
 
     topic: str
     scoring: Scoring
     names: Names
+    players: frozenset[str] | None = None
     _good: list[pl.DataFrame] = field(default_factory=list)
     _bad: list[tuple[int, int]] = field(default_factory=list)
 
@@ -92,6 +97,8 @@ class Recount:
         """Judge records."""
         rows = []
         for partition, offset, moment, _, value in records.frame.iter_rows():
+            if self.players is not None and not self._concerns(value, self.players):
+                continue
             try:
                 found = attempt(self._judged, partition, offset, moment, value)
             except EventError:
@@ -102,6 +109,15 @@ class Recount:
                 rows.append(found)
         if rows:
             self._good.append(pl.DataFrame(rows, schema=RECORD_SCHEMA, orient="row"))
+
+    @staticmethod
+    def _concerns(value: bytes | None, players: frozenset[str]) -> bool:
+        """Whether a record is of one of these players, if it is an event at all."""
+        try:
+            loaded = orjson.loads(value or b"")
+            return isinstance(loaded, dict) and loaded.get("player_id") in players
+        except (orjson.JSONDecodeError, TypeError):
+            return False
 
     def _judged(self, partition: int, offset: int, moment: int, value: bytes | None) -> tuple[int | None, ...]:
         """Return the row of RECORD_SCHEMA of one record. Raises EventError."""

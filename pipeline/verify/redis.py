@@ -7,7 +7,9 @@ keys of the epochs that were under way, however many keys there are.
 """
 
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -27,11 +29,13 @@ if TYPE_CHECKING:
     import redis
 
 _PAGE: Final = 2_000
+_RECHECKS: Final = 5
 _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
 
 
-def compare_redis(settings: Settings, group: Group, report: Report, advance: Advance) -> None:
-    """Compare the group's keys in Redis with its tables in PostgreSQL."""
+@contextmanager
+def comparing(settings: Settings, group: Group, advance: Advance) -> Iterator["RedisComparison"]:
+    """Have a comparison of the group's keys in Redis with its tables, for the time of a with statement."""
     plan = plan_for(group.role, settings)
     with (
         closing(RedisSink(settings, group.id)) as sink,
@@ -39,21 +43,98 @@ def compare_redis(settings: Settings, group: Group, report: Report, advance: Adv
         translated(),
         connect(settings, "gamemetrics-verify") as connection,
     ):
-        stats = Hashes(connection, sink.client) if "stats" in group.role.projections else None
-        boards = BoardPages(connection, sink.client, plan) if "leaderboard" in group.role.projections else None
-        players = stats.suspects(advance) if stats is not None else set()
-        places = boards.suspects(advance) if boards is not None else Places()
-        report.compare("Redis hashes", stats.compared if stats is not None else 0)
+        connection.execute("SET enable_seqscan = off")  # players and places are looked up, a page at a time
+        found = RedisComparison(
+            settings,
+            group,
+            advance,
+            _Servers(connection, sink, cache),
+            Hashes(connection, sink.client) if "stats" in group.role.projections else None,
+            BoardPages(connection, sink.client, plan) if "leaderboard" in group.role.projections else None,
+        )
+        yield found
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    connection: psycopg.Connection
+    sink: RedisSink
+    cache: Cache
+
+
+@dataclass(slots=True)
+class RedisComparison:
+    """Collects what differs as it comes, and settles it."""
+
+    _settings: Settings
+    _group: Group
+    _advance: Advance
+    _servers: _Servers
+    _hashes: "Hashes | None"
+    _boards: BoardPages | None
+    _players: set[str] = field(default_factory=set)
+    _places: Places = field(default_factory=Places)
+    boards_owed: bool = False
+
+    def touched(self, players: list[str], places: list[tuple[str, str, date]], *, level: bool) -> None:
+        """Compare the hashes of players, and the boards that places (game, player, day) are on.
+
+        The boards are compared with what was proven, which is not yet what is there where consumers were ahead.
+        """
+        self.boards_owed |= not level
+        if self._hashes is not None:
+            self._players |= self._hashes.suspects_among(players)
+        if self._boards is not None and level:
+            self._boards.suspects_among(places, self._places)
+
+    def everything(self, *, proven: bool) -> Iterator[None]:
+        """Compare every key, boards with what was proven where all of them was; yields after each page."""
+        if self._hashes is not None:
+            yield from self._hashes.suspects(self._players, self._advance)
+        if self._boards is not None:
+            yield from self._boards.suspects(self._places, self._advance, proven=proven)
+
+    @property
+    def suspects(self) -> int:
+        """How many keys and places differed as they came."""
+        return len(self._players) + len(self._places.players)
+
+    @property
+    def compared(self) -> int:
+        """How many hashes and places were compared so far."""
+        hashes, boards = self._hashes, self._boards
+        return (hashes.compared if hashes is not None else 0) + (boards.compared if boards is not None else 0)
+
+    def recheck(self) -> int:
+        """Read what differed once more as it comes, and let go of what no longer does; returns how much is left."""
+        if self._hashes is not None:
+            self._players = self._hashes.suspects_among(sorted(self._players))
+        if self._boards is not None:
+            self._places = self._boards.suspects_again(self._places)
+        return self.suspects
+
+    def recheck_some(self) -> int:
+        """Recheck until nothing is left, or a few times; returns how much is left."""
+        left = self.suspects
+        for _ in range(_RECHECKS):
+            if left:
+                left = self.recheck()
+        return left
+
+    def settle(self, report: Report) -> None:
+        """Hold off the epochs, let Redis be paid what it is owed, and report what differs; it stays suspect."""
+        hashes, boards = self._hashes, self._boards
+        report.compare("Redis hashes", hashes.compared if hashes is not None else 0)
         report.compare("Redis board places", boards.compared if boards is not None else 0)
-        with cache.exclusively():
-            advance("comparing Redis, epochs held off", 0, 1)
-            cache.replay()
-            _standings(connection, settings, group, sink, report)
-            if stats is not None:
-                stats.settle(sorted(players), report)
+        with self._servers.cache.exclusively():
+            self._advance("comparing Redis, epochs held off", 0, 1)
+            self._servers.cache.replay()
+            _standings(self._servers.connection, self._settings, self._group, self._servers.sink, report)
+            if hashes is not None:
+                hashes.settle(sorted(self._players), report)
             if boards is not None:
-                boards.settle(places, report)
-        advance("comparing Redis, epochs held off", 1, 1)
+                boards.settle(self._places, report)
+        self._advance("comparing Redis, epochs held off", 1, 1)
 
 
 def _standings(
@@ -79,17 +160,35 @@ class Hashes:
         self._client = client
         self.compared = 0
 
-    def suspects(self, advance: Advance) -> set[str]:
-        """Compare all as it comes; returns the players that differ."""
-        found: set[str] = set()
+    def suspects(self, found: set[str], advance: Advance) -> Iterator[None]:
+        """Compare all as it comes, a page at a time; adds the players that differ."""
         for page in self._pages():
             stored = self._hashes([row[0] for row in page])
             found |= {row[0] for row, fields in zip(page, stored, strict=True) if fields != _fields(row)}
             self.compared += len(page)
             advance("comparing Redis statistics", self.compared, 0)
+            yield
         for players in self._scanned():
-            known = {row[0] for row in self._rows(players)}
-            found |= set(players) - known
+            found |= self.unknown(players)
+            yield
+
+    def unknown(self, players: list[str]) -> set[str]:
+        """Return those of the players whose keys Redis has, and of whom PostgreSQL counts nothing."""
+        return set(players) - {row[0] for row in self._rows(players)}
+
+    def suspects_among(self, players: list[str]) -> set[str]:
+        """Compare players as they come; returns those that differ."""
+        found: set[str] = set()
+        for start in range(0, len(players), _PAGE):
+            page = players[start : start + _PAGE]
+            rows = {row[0]: row for row in self._rows(page)}
+            expected = [_fields(rows[player]) if player in rows else {} for player in page]
+            found |= {
+                player
+                for player, fields, stored in zip(page, expected, self._hashes(page), strict=True)
+                if fields != stored
+            }
+        self.compared += len(players)
         return found
 
     def settle(self, players: list[str], report: Report) -> None:
@@ -125,10 +224,11 @@ class Hashes:
         return self._connection.execute(f"{_STATS} WHERE player_id = ANY(%s)", (players,)).fetchall()
 
     def _pages(self) -> Iterator[list[tuple[Any, ...]]]:
-        with self._connection.transaction(), self._connection.cursor(name="hashes") as cursor:
-            cursor.execute(_STATS)
-            while page := cursor.fetchmany(_PAGE):
-                yield page
+        after = ""
+        page_after = f"{_STATS} WHERE player_id > %s ORDER BY player_id LIMIT {_PAGE}".encode()
+        while page := self._connection.execute(page_after, (after,)).fetchall():
+            yield page
+            after = page[-1][0]
 
     def _scanned(self) -> Iterator[list[str]]:
         for page in scan(self._client, STATS_KEYS):

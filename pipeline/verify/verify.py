@@ -1,83 +1,169 @@
 """`gamemetrics verify`: that every record of the topic is accounted for, and every sum is that of what was admitted.
 
-The topic is counted again by the plain judge and compared with one snapshot of PostgreSQL, in which each group's
-watermarks and effects belong together; so consumers may go on meanwhile. Redis is compared with PostgreSQL after that
-(`verify_redis`).
+A group that writes the events table is proven in steps (`steps`), from its checkpoint to the watermarks that it stands
+at now. Of a group that keeps identities only everything is counted again (`look`), as are the players that a step could
+not clear. Redis is compared with PostgreSQL after that (`redis`).
 """
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from time import monotonic
 from typing import Final
 
 import psycopg
 
 from pipeline.config import Settings
-from pipeline.contract.event import load_scoring
+from pipeline.contract.event import EARLIEST
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.sinks.connection import connect, translated
+from pipeline.verify.checkpoints import Standing
 from pipeline.verify.groups import Group, read_groups
-from pipeline.verify.projection_checks import GroupCheck, Source
-from pipeline.verify.recount import Names, Recount
-from pipeline.verify.redis import compare_redis
+from pipeline.verify.look import look_closely
+from pipeline.verify.redis import RedisComparison, comparing
 from pipeline.verify.report import Advance, PartitionLine, Report
-from pipeline.verify.stored import Stored
+from pipeline.verify.steps import Prover, Step
 
 _READER: Final = "event-verify"
+_LOOKED_AT: Final = 1_000
+_MOST_SUSPECTS: Final = 5_000
+_LEVEL_SECONDS: Final = 60.0
+"""How long consumers may stay ahead of a verifier that has reached its goal, before the sums are left owed."""
 
 
-def verify(settings: Settings, advance: Advance) -> Report:
-    """Compare the topic, PostgreSQL and Redis. Raises ConfigurationError and UnavailableError."""
-    report = Report()
-    scoring = load_scoring(settings.scoring_file)
-    names = Names()
-    with _snapshot(settings) as connection, closing(Topic(settings, _READER)) as topic:
+def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Report:
+    """Prove what came since the checkpoints, or all of the log. Raises ConfigurationError and UnavailableError."""
+    report = Report(seed=secrets.randbits(32))
+    with _connection(settings) as connection:
         groups = read_groups(connection, settings.kafka_topic)
-        # The log's end is asked after the snapshot was taken: no watermark may lie above it.
-        bounds = topic.bounds()
-        recount = Recount(settings.kafka_topic, scoring, names)
-        _read(topic, _ranges(groups, bounds), recount, advance)
-        source = Source(recount.good(), recount.bad(), bounds, topic.id, _other_topics(connection, settings))
-        stored = Stored(connection, names, scoring)
-        for number, group in enumerate(groups):
-            advance("comparing PostgreSQL", number, len(groups))
-            report.groups[group.id] = _lines(group, bounds)
-            GroupCheck(group, source, stored, names, report).check(settings.kafka_topic)
-        advance("comparing PostgreSQL", len(groups), len(groups))
     for group in groups:
-        if group.role.uses_redis:
-            compare_redis(settings, group, report, advance)
+        redis = comparing(settings, group, advance) if group.role.uses_redis else nullcontext()
+        with redis as comparison:
+            if group.role.ledger == "events":
+                with proving(settings, group, report) as prover:
+                    Proof(settings, prover, group, report, advance, comparison).run(full=full)
+            else:
+                look_closely(settings, group.id, None, report, advance)
+                report.groups[group.id] = _lines(group, _bounds(settings))
+                if comparison is not None:
+                    for _ in comparison.everything(proven=False):
+                        pass
+                    comparison.settle(report)
     if not groups:
-        report.not_recounted.append("anything: no consumer has started here yet")
+        report.skip("anything: no consumer has started here yet")
     return report
 
 
 @contextmanager
-def _snapshot(settings: Settings) -> Iterator[psycopg.Connection]:
-    """Open a connection whose every read sees the moment of the first."""
-    with translated(), connect(settings, "gamemetrics-verify") as connection, connection.transaction():
-        connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+def proving(settings: Settings, group: Group, report: Report) -> Iterator[Prover]:
+    """Have a prover of one group for the time of a with statement."""
+    with _connection(settings) as connection, closing(Topic(settings, _READER)) as topic:
+        yield Prover(connection, topic, group, settings, report)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One run of a prover: to where the watermarks stand, and a close look at who could not be cleared."""
+
+    settings: Settings
+    prover: Prover
+    group: Group
+    report: Report
+    advance: Advance
+    redis: RedisComparison | None
+
+    def run(self, *, full: bool) -> None:
+        """Prove what came since the checkpoints, or all of the log, and say what came out."""
+        checkpoints = self.prover.checkpoints
+        standing = checkpoints.standing()
+        whole = full or standing is None
+        if whole:
+            self.prover.begin()
+        step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
+        differing = self.look_at_suspects(self.report)
+        if checkpoints.count_suspects(differing=False):
+            self.prover.account.total_again()
+            step = self.reach({})
+        for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
+            if player not in differing:
+                self.report.differences.add("unsettled", f"player {player!r}", "its events' sums", "others, twice")
+        if self.redis is not None:
+            if whole or self.redis.boards_owed or redis_differed(standing):
+                for _ in self.redis.everything(proven=self.prover.since <= EARLIEST and not step.left):
+                    pass
+            self.redis.recheck_some()
+            self.redis.settle(self.report)
+        self.say(step)
+
+    def reach(self, goal: Mapping[int, int], *, touched: bool = False) -> Step:
+        """Take steps until the goal is proven and no sum is owed.
+
+        With `touched`, Redis is compared with PostgreSQL in what each step's records are about.
+        """
+        proven = sum(one.next_offset for one in self.prover.checkpoints.read().values())
+        done, total = 0, max(0, sum(goal.values()) - proven)
+        patient_until: float | None = None
+        while True:
+            step = self.prover.step()
+            done += step.records
+            self.advance("proving records", done, max(total, done))
+            if touched and self.redis is not None:
+                self.redis.touched(*self.prover.touched(), level=step.level)
+            if not step.moved or any(stop < goal.get(p, 0) for p, stop in step.stops.items()):
+                continue
+            if step.level and not step.left:
+                return step
+            if not step.level:
+                patient_until = patient_until or monotonic() + _LEVEL_SECONDS
+                if monotonic() > patient_until:
+                    self.report.skip("sums of the players last counted: consumers stay ahead of this verifier")
+                    return step
+
+    def look_at_suspects(self, report: Report) -> set[str]:
+        """Look closely at the players that differ; returns those that do, and owes the others a recount."""
+        checkpoints = self.prover.checkpoints
+        suspects = checkpoints.suspects(_MOST_SUSPECTS, differing=True)
+        found: set[str] = set()
+        for start in range(0, len(suspects), _LOOKED_AT):
+            chosen = suspects[start : start + _LOOKED_AT]
+            differing = look_closely(self.settings, self.group.id, chosen, report, self.advance)
+            checkpoints.owe(set(chosen) - differing)
+            found |= differing
+        if more := checkpoints.count_suspects(differing=True) - len(found):
+            report.differences.count("players not looked at yet", max(0, more))
+        return found
+
+    def say(self, step: Step) -> None:
+        """Put what the steps found into the report, and keep its totals beside the checkpoints."""
+        prover, report = self.prover, self.report
+        for place in prover.checkpoints.unburied(self.group.role.service):
+            where = f"partition {place[0]} offset {place[1]}"
+            report.differences.add("dead letter", where, "a row in dlq_events: the record is bad", None)
+        for (kind, key), (expected, found) in sorted(prover.account.found.items()):
+            report.differences.add(kind, key, expected, found)
+        if prover.dropped:
+            days = f"{prover.dropped} events before {prover.since:%Y-%m-%d}, whose partitions were dropped"
+            report.skip(f"{self.group.role.ledger}: {days}")
+        report.groups[self.group.id] = _lines(replace(self.group, marks=dict(step.marks)), prover.bounds)
+        behind = sum(mark.next_offset - step.stops.get(p, mark.next_offset) for p, mark in step.marks.items())
+        prover.checkpoints.tell(report.differences.totals, behind)
+
+
+def redis_differed(standing: Standing | None) -> bool:
+    """Whether Redis differed when a proof was last told: in which keys is not kept, so all are compared again."""
+    return standing is not None and any(kind.startswith("Redis") for kind in standing.kinds)
+
+
+@contextmanager
+def _connection(settings: Settings) -> Iterator[psycopg.Connection]:
+    with translated(), connect(settings, "gamemetrics-verify") as connection:
         yield connection
 
 
-def _ranges(groups: list[Group], bounds: Bounds) -> dict[int, tuple[int, int]]:
-    """Return what of the log some group has passed."""
-    ranges = {}
-    for partition, (first, end) in bounds.items():
-        marks = [group.marks[partition] for group in groups if partition in group.marks]
-        if marks:
-            start = max(first, min(mark.first_offset for mark in marks))
-            ranges[partition] = (start, max(start, min(end, max(mark.next_offset for mark in marks))))
-    return ranges
-
-
-def _read(topic: Topic, ranges: Bounds, recount: Recount, advance: Advance) -> None:
-    total = sum(stop - start for start, stop in ranges.values())
-    done = 0
-    advance("recounting the topic", 0, total)
-    for records in topic.read(ranges):
-        recount.add(records)
-        done += len(records)
-        advance("recounting the topic", done, total)
+def _bounds(settings: Settings) -> Bounds:
+    with closing(Topic(settings, _READER)) as topic:
+        return topic.bounds()
 
 
 def _lines(group: Group, bounds: Bounds) -> list[PartitionLine]:
@@ -92,9 +178,3 @@ def _lines(group: Group, bounds: Bounds) -> list[PartitionLine]:
         )
         for mark in group.marks.values()
     ]
-
-
-def _other_topics(connection: psycopg.Connection, settings: Settings) -> list[str]:
-    """Return the topics that were counted into the same tables besides the one asked about."""
-    statement = "SELECT DISTINCT topic FROM pipeline_watermarks WHERE topic <> %s AND next_offset > first_offset"
-    return [row[0] for row in connection.execute(statement, (settings.kafka_topic,))]

@@ -102,7 +102,7 @@ def assert_exact(place: Place, truth: Truth | None = None, internal: int = 0) ->
     truth = truth or recount(place)
     _assert_postgresql(place, truth)
     _assert_redis(place, truth)
-    named = [one.kind for one in verify(place.settings, lambda *_: None).differences.kept]
+    named = [one.kind for one in verify(place.settings, lambda *_: None, full=True).differences.kept]
     assert named == ["internal dead letter"] * internal, "gamemetrics verify says otherwise"
     return truth
 

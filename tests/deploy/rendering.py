@@ -25,8 +25,6 @@ def pod_specs(manifests: Sequence[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Yield the pod specification of each workload, by its name."""
     for manifest in manifests:
         spec: Any = manifest.get("spec", {})
-        if manifest["kind"] == "CronJob":
-            spec = spec["jobTemplate"]["spec"]
         if "template" in spec:
             yield f"{manifest['kind']}/{manifest['metadata']['name']}", spec["template"]["spec"]
 

@@ -107,7 +107,7 @@ def test_everything_listens_on_loopback_and_starts_when_what_it_needs_is_healthy
     for name, service in FILE["services"].items():
         for port in service.get("ports", []):
             assert port.startswith("127.0.0.1:"), name
-    for name in ("api", "consumer"):
+    for name in ("api", "consumer", "verify"):
         assert FILE["services"][name]["depends_on"] == {
             "kafka-setup": {"condition": "service_completed_successfully"},
             "migrate": {"condition": "service_completed_successfully"},
@@ -116,7 +116,7 @@ def test_everything_listens_on_loopback_and_starts_when_what_it_needs_is_healthy
 
 
 def test_the_pipelines_containers_are_locked_down() -> None:
-    for name in ("api", "consumer", "migrate"):
+    for name in ("api", "consumer", "verify", "migrate"):
         service = FILE["services"][name]
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]

@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from pipeline import metrics as consumer_metrics
 from pipeline.api.metrics import EdgeMetrics
+from pipeline.verify import metrics as proof_metrics
 from scripts.write_rules import SOURCE, TARGET, prometheus_rule
 from tests.deploy.rendering import of_kind, rendered
 from tests.deploy.tools import DEPLOY, ROOT, output, program, run
@@ -20,11 +21,16 @@ DASHBOARDS: Final = sorted((DEPLOY / "k8s" / "components" / "monitoring" / "dash
 RULES: Final = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))["groups"]
 ALERTS: Final = [rule for group in RULES for rule in group["rules"] if "alert" in rule]
 
-CONSUMERS: Final = [one for one in vars(consumer_metrics).values() if isinstance(one, MetricWrapperBase)]
+CONSUMERS: Final = [
+    one
+    for module in (consumer_metrics, proof_metrics)
+    for one in vars(module).values()
+    if isinstance(one, MetricWrapperBase)
+]
 
 ELSEWHERE: Final = {
     "up", "ALERTS", "process_resident_memory_bytes", "process_cpu_seconds_total",
-    "kube_job_status_failed", "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
+    "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes",
     "certmanager_certificate_expiration_timestamp_seconds", "strimzi_certificate_expiration_timestamp_ms",
     "cnpg_collector_last_available_backup_timestamp", "cnpg_pg_stat_archiver_seconds_since_last_archival",
     "ingest_in_flight_bytes", "ingest_in_flight_bytes_limit", "kafka_reachable", "http_connections",

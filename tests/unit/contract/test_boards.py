@@ -66,6 +66,7 @@ def test_polars_says_of_a_day_what_python_says(period: Period, day: date, keep: 
     assert only(frame.select(period.labels(column))) == period.label(day)
     assert only(frame.select(pl.lit(f"{period.name}:") + period.stamps(column))) == period.label(day)
     assert only(frame.select(period.expire_at(column, keep))) == period.expires_at(day, keep)
+    assert only(frame.select(period.first_days(column))) == period.first_day(day)
 
 
 @pytest.mark.parametrize("period", DATED, ids=lambda period: period.name)

@@ -1,6 +1,10 @@
-"""What PostgreSQL holds, in the recount's terms, read from the caller's snapshot in pages."""
+"""What PostgreSQL holds of a group's projections, in the recount's terms: of all players, or of some.
 
-from collections.abc import Iterator
+Read whole from the caller's snapshot, before the topic is: no transaction is open while Kafka is waited for.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -15,13 +19,15 @@ from pipeline.errors import EventError
 from pipeline.verify.fingerprint import fingerprint
 from pipeline.verify.recount import CONTENT, IDENTITY, LEDGER_SCHEMA, PLACE_SCHEMA, Names
 
+Statement = sql.SQL | sql.Composed
+
 _PAGE: Final = 50_000
 
 _IDENTITIES: Final = (
-    "SELECT player_id, (extract(epoch FROM event_timestamp) * 1000000)::bigint, uuid_send(event_id) FROM {}"
+    "SELECT player_id, (extract(epoch FROM event_timestamp) * 1000000)::bigint AS at, uuid_send(event_id) FROM {}"
 )
 _EVENTS: Final = (
-    "SELECT player_id, (extract(epoch FROM event_timestamp) * 1000000)::bigint, uuid_send(event_id),"
+    "SELECT player_id, (extract(epoch FROM event_timestamp) * 1000000)::bigint AS at, uuid_send(event_id),"
     " event_type, game_id, data::text FROM events"
 )
 _COUNTS: Final = (
@@ -34,13 +40,44 @@ _WEEKS: Final = (
 )
 
 
-class Stored:
-    """Reads the tables of the projections. The connection is in a transaction that sees one moment."""
+@dataclass(frozen=True, slots=True)
+class Projections:
+    """One group's: its ledger, dead letters and sums; of projections that its role does not write, nothing."""
 
-    def __init__(self, connection: psycopg.Connection, names: Names, scoring: Scoring) -> None:
+    ledger: pl.DataFrame
+    ledger_start: int
+    dead_letters: pl.DataFrame
+    unmended: list[tuple[int, int, int, str]]
+    counts: pl.DataFrame
+    totals: pl.DataFrame
+    days: pl.DataFrame
+    weeks: pl.DataFrame
+
+
+class ProjectionReader:
+    """Reads the tables of the projections. The connection is in a transaction that sees one moment.
+
+    `players`: the only ones to read; None: all. Dead letters are of all.
+    """
+
+    def __init__(
+        self, connection: psycopg.Connection, names: Names, scoring: Scoring, players: Sequence[str] | None
+    ) -> None:
         self._connection = connection
         self._names = names
         self._scoring = scoring
+        self._players = list(players) if players is not None else None
+
+    def read(self, topic: str, role: Role) -> Projections:
+        """Read all that a role writes."""
+        return Projections(
+            self.ledger(role),
+            self.ledger_start(role),
+            self.dead_letters(topic, role),
+            self.unmended(topic, role),
+            self.counts(role),
+            *self.boards(role),
+        )
 
     def ledger(self, role: Role) -> pl.DataFrame:
         """Return the role's ledger (LEDGER_SCHEMA); of one that keeps identities only, the contents are null."""
@@ -80,25 +117,24 @@ class Stored:
         ).fetchone()
         return int(row[0]) if row is not None and row[0] is not None else 0
 
-    def counts(self) -> pl.DataFrame:
+    def counts(self, role: Role) -> pl.DataFrame:
         """Return the statistics: player, type, events, last_event."""
-        schema = pl.Schema({"player": pl.UInt32, "type": pl.UInt32, "events": pl.Int64, "last_event": pl.Int64})
-        return self._coded(sql.SQL(_COUNTS), schema)
+        if "stats" not in role.projections:
+            return _OF_COUNTS.to_frame()
+        return self._coded(sql.SQL(_COUNTS), _OF_COUNTS)
 
-    def totals(self) -> pl.DataFrame:
-        """Return the boards of all time: game, player, score (text)."""
-        return self._coded(sql.SQL(_TOTALS), pl.Schema({"game": pl.UInt32, "player": pl.UInt32, "score": pl.String}))
+    def boards(self, role: Role) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        """Return the boards of all time (game, player, score as text), of days, and of weeks as the view shows them.
 
-    def days(self) -> pl.DataFrame:
-        """Return the boards of days: game, period, player, score."""
-        found = self._coded(sql.SQL(_DAYS), _OF_DAYS)
-        return found.with_columns(DAILY.labels(pl.col("period")))
+        Those of days and weeks are told apart by the label of the period.
+        """
+        if "leaderboard" not in role.projections:
+            return _OF_TOTALS.to_frame(), _DATED.to_frame(), _DATED.to_frame()
+        days = self._coded(sql.SQL(_DAYS), _OF_DAYS)
+        weeks = self._coded(sql.SQL(_WEEKS).format(sql.Literal(f"{WEEKLY.name}:")), _DATED)
+        return self._coded(sql.SQL(_TOTALS), _OF_TOTALS), days.with_columns(DAILY.labels(pl.col("period"))), weeks
 
-    def weeks(self) -> pl.DataFrame:
-        """Return the boards of weeks, as the view shows them: game, period, player, score."""
-        return self._coded(sql.SQL(_WEEKS).format(sql.Literal(f"{WEEKLY.name}:")), _DATED)
-
-    def _coded(self, statement: sql.SQL | sql.Composed, schema: pl.Schema) -> pl.DataFrame:
+    def _coded(self, statement: Statement, schema: pl.Schema) -> pl.DataFrame:
         coded = [place for place, kind in enumerate(schema.values()) if kind == pl.UInt32]
         frames = []
         for page in self._pages(statement):
@@ -125,12 +161,16 @@ class Stored:
         except (orjson.JSONDecodeError, EventError):
             return None
 
-    def _pages(self, statement: sql.SQL | sql.Composed) -> Iterator[list[tuple[Any, ...]]]:
+    def _pages(self, statement: Statement) -> Iterator[list[tuple[Any, ...]]]:
+        only = sql.SQL("") if self._players is None else sql.SQL(" WHERE player_id = ANY(%(players)s)")
+        whole = sql.SQL("SELECT * FROM ({}) AS found{}").format(statement, only)
         with self._connection.cursor(name="verify", binary=True) as cursor:
-            cursor.execute(statement)
+            cursor.execute(whole, {"players": self._players})
             while page := cursor.fetchmany(_PAGE):
                 yield page
 
 
+_OF_COUNTS: Final = pl.Schema({"player": pl.UInt32, "type": pl.UInt32, "events": pl.Int64, "last_event": pl.Int64})
+_OF_TOTALS: Final = pl.Schema({"game": pl.UInt32, "player": pl.UInt32, "score": pl.String})
 _DATED: Final = pl.Schema({"game": pl.UInt32, "period": pl.String, "player": pl.UInt32, "score": pl.String})
 _OF_DAYS: Final = pl.Schema({"game": pl.UInt32, "period": pl.Date, "player": pl.UInt32, "score": pl.String})

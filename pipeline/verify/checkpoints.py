@@ -1,0 +1,202 @@
+"""What was proven, as PostgreSQL keeps it: a checkpoint a partition, and how the proof of a group stands.
+
+Checkpoints, proven sums and suspects are moved in one transaction, so a verifier may end anywhere, and a database that
+is restored brings all of them back to one moment.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+PROOF_LOCK: Final = 0x70726F6F66
+"""Advisory lock of whoever moves checkpoints; two verifiers take turns."""
+
+
+_FORGET: Final = (
+    "DELETE FROM pipeline_proofs WHERE group_id = %s AND topic = %s",
+    "DELETE FROM pipeline_proof_state WHERE group_id = %s AND topic = %s",
+    "DELETE FROM pipeline_suspects WHERE group_id = %s AND topic = %s",
+    "DELETE FROM pipeline_suspect_records WHERE group_id = %s AND topic = %s",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One partition: below `next_offset` each of so many records has its fate, so many of them are dead letters.
+
+    It is not `whole` where records were gone from the log before they were read.
+    """
+
+    partition: int
+    topic_id: str
+    next_offset: int
+    records: int
+    dead_letters: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a group's proof stands.
+
+    level_at: PostgreSQL's time at the last step that reached the watermarks. swept_to: the last player whose sums are
+    proven; None: all are. rolled_to: where the round over what is old stands. kinds: differences by kind, as last told.
+    """
+
+    level_at: datetime | None
+    swept_to: str | None
+    rolled_to: Mapping[str, Any]
+    round_began: datetime
+    round_seconds: float | None
+    kinds: Mapping[str, int]
+
+
+class Checkpoints:
+    """Reads and writes what was proven of one group and topic, on the caller's connection."""
+
+    def __init__(self, connection: psycopg.Connection, group_id: str, topic: str) -> None:
+        self._connection = connection
+        self._key = (group_id, topic)
+
+    def read(self) -> dict[int, Checkpoint]:
+        """Return the checkpoints by partition."""
+        rows = self._connection.execute(
+            "SELECT partition, topic_id, next_offset, records, dead_letters, whole FROM pipeline_proofs"
+            " WHERE group_id = %s AND topic = %s ORDER BY partition",
+            self._key,
+        ).fetchall()
+        return {row[0]: Checkpoint(*row) for row in rows}
+
+    def standing(self) -> Standing | None:
+        """Return how the proof stands, or None where none was begun."""
+        row = self._connection.execute(
+            "SELECT level_at, swept_to, rolled_to, round_began, round_seconds, kinds FROM pipeline_proof_state"
+            " WHERE group_id = %s AND topic = %s",
+            self._key,
+        ).fetchone()
+        return Standing(*row) if row is not None else None
+
+    def begin(self, *, sums: bool) -> None:
+        """Forget what was proven, in the caller's transaction; of the sums only where the group has them."""
+        for statement in _FORGET:
+            self._connection.execute(statement, self._key)
+        self._connection.execute("INSERT INTO pipeline_proof_state (group_id, topic) VALUES (%s, %s)", self._key)
+        if sums:
+            self._connection.execute("TRUNCATE proven_counts, proven_scores")
+
+    def sweep_again(self) -> None:
+        """Let all sums be proven anew, in the caller's transaction."""
+        self._connection.execute("TRUNCATE proven_counts, proven_scores")
+        self._connection.execute("DELETE FROM pipeline_suspects WHERE group_id = %s AND topic = %s", self._key)
+        self.swept("")
+
+    def move(self, checkpoints: Iterable[Checkpoint]) -> None:
+        """Write checkpoints."""
+        for one in checkpoints:
+            self._connection.execute(
+                "INSERT INTO pipeline_proofs (group_id, topic, partition, topic_id, next_offset, records, dead_letters,"
+                " whole) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (group_id, topic, partition) DO UPDATE"
+                " SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, records = excluded.records,"
+                " dead_letters = excluded.dead_letters, whole = excluded.whole, proven_at = now()",
+                (*self._key, one.partition, one.topic_id, one.next_offset, one.records, one.dead_letters, one.whole),
+            )
+
+    def level(self) -> None:
+        """Note that this transaction's snapshot is what was proven."""
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET level_at = now() WHERE group_id = %s AND topic = %s", self._key
+        )
+
+    def swept(self, to: str | None) -> None:
+        """Note up to which player sums are proven; None: of all."""
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET swept_to = %s WHERE group_id = %s AND topic = %s", (to, *self._key)
+        )
+
+    def rolled(self, to: Mapping[str, Any], *, ended: bool) -> None:
+        """Note where the round over what is old stands, or that one has ended and the next begins."""
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET rolled_to = %(to)s,"
+            " round_seconds = CASE WHEN %(ended)s THEN extract(epoch FROM now() - round_began) ELSE round_seconds END,"
+            " round_began = CASE WHEN %(ended)s THEN now() ELSE round_began END"
+            " WHERE group_id = %(group)s AND topic = %(topic)s",
+            {"to": Jsonb(dict(to)), "ended": ended, "group": self._key[0], "topic": self._key[1]},
+        )
+
+    def tell(self, kinds: Mapping[str, int], behind: int) -> None:
+        """Note what a check came to."""
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET state = %s, differences = %s, kinds = %s, behind_records = %s,"
+            " checked_at = now() WHERE group_id = %s AND topic = %s",
+            ("differs" if kinds else "good", sum(kinds.values()), Jsonb(dict(kinds)), behind, *self._key),
+        )
+
+    # -- suspects ----------------------------------------------------------------------------------------------------
+
+    def suspect(self, players: Iterable[str], *, differs: bool) -> None:
+        """Note players to look at again."""
+        self._connection.execute(
+            "INSERT INTO pipeline_suspects AS kept (group_id, topic, player_id, differs)"
+            " SELECT %s, %s, player, %s FROM unnest(%s::text[]) AS seen(player)"
+            " ON CONFLICT (group_id, topic, player_id) DO UPDATE SET differs = kept.differs OR excluded.differs",
+            (*self._key, differs, sorted(set(players))),
+        )
+
+    def suspects(self, limit: int, *, differing: bool) -> list[str]:
+        """Return players that differ, or those that are only owed."""
+        rows = self._connection.execute(
+            "SELECT player_id FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND differs = %s"
+            " ORDER BY player_id LIMIT %s",
+            (*self._key, differing, limit),
+        )
+        return [row[0] for row in rows]
+
+    def count_suspects(self, *, differing: bool) -> int:
+        """Count them."""
+        row = self._connection.execute(
+            "SELECT count(*) FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND differs = %s",
+            (*self._key, differing),
+        ).fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def clear(self, players: Iterable[str]) -> None:
+        """Suspect players no more."""
+        self._connection.execute(
+            "DELETE FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
+            (*self._key, list(players)),
+        )
+
+    def owe(self, players: Iterable[str]) -> None:
+        """Let players that were looked at and found good be summed up anew."""
+        self._connection.execute(
+            "UPDATE pipeline_suspects SET differs = false WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
+            (*self._key, list(players)),
+        )
+
+    def unburied(self, service: str) -> list[tuple[int, int]]:
+        """Return the bad records that still have no dead letter, and forget those that have one now."""
+        self._connection.execute(
+            "DELETE FROM pipeline_suspect_records AS bad USING dlq_events AS dead"
+            " WHERE bad.group_id = %s AND bad.topic = %s AND dead.topic = bad.topic AND dead.partition = bad.partition"
+            " AND dead.record_offset = bad.record_offset AND dead.consumer_service = %s",
+            (*self._key, service),
+        )
+        return self._connection.execute(
+            "SELECT partition, record_offset FROM pipeline_suspect_records WHERE group_id = %s AND topic = %s"
+            " ORDER BY 1, 2",
+            self._key,
+        ).fetchall()
+
+    def suspect_records(self, places: Iterable[tuple[int, int]]) -> None:
+        """Note bad records without a dead letter."""
+        columns = [list(column) for column in zip(*places, strict=True)]
+        if columns:
+            self._connection.execute(
+                "INSERT INTO pipeline_suspect_records SELECT %s, %s, partition, record_offset"
+                " FROM unnest(%s::int[], %s::bigint[]) AS bad(partition, record_offset) ON CONFLICT DO NOTHING",
+                (*self._key, *columns),
+            )

@@ -1,0 +1,372 @@
+"""The proof in steps: a piece of the topic, its records' fates, the sums that they touch; then the checkpoint moves.
+
+A step reads from Kafka with no transaction open, and judges. Then one transaction of a second or two sees one moment of
+PostgreSQL: watermarks, ledger and sums belong together in it. A step that was read up to the watermarks of that moment
+is *level*, and holds the sums to what it read; one that consumers are ahead of proves the fates, and owes the sums.
+Checkpoints, proven sums and suspects commit together, so that a step happens or does not.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from time import monotonic
+from typing import Any, Final
+
+import polars as pl
+import psycopg
+
+from pipeline.config import Settings
+from pipeline.contract.event import EARLIEST, load_scoring
+from pipeline.kafka.topic import Bounds, Topic
+from pipeline.verify.account import Account, Marks
+from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, Standing
+from pipeline.verify.columns import ColumnJudge
+from pipeline.verify.groups import Group, read_groups
+from pipeline.verify.piece import Piece
+from pipeline.verify.report import Report
+from pipeline.verify.sums import DAYS, SETTLED, Players, Sums
+
+PIECE_RECORDS: Final = 100_000
+PIECE_BYTES: Final = 32 << 20
+PAGE_EVENTS: Final = 60_000
+PAGE_PLACES: Final = 20_000
+SUMS_SECONDS: Final = 1.5
+"""How long a transaction goes on with sums that are owed: it is begun anew after that."""
+
+_PARTS: Final = ("players", "days", "settled")
+"""What a round over what is old goes through: players' events and sums, the boards of days, the settled scores."""
+
+_NAMED: Final = 500
+_ATTEMPTS: Final = 8
+
+_PLACES: Final = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64()})
+
+
+@dataclass(slots=True)
+class Read:
+    """What was read of the topic for a step: from where, the places of all records, and which are no events."""
+
+    starts: dict[int, Checkpoint]
+    gap: bool
+    places: pl.DataFrame = field(default_factory=_PLACES.to_frame)
+    bad: list[tuple[int, int]] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether it is as large as a piece may be."""
+        return len(self.places) >= PIECE_RECORDS or self.size >= PIECE_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a step came to: how many records it proved, whether it was level, and what is left of the sums.
+
+    `moved` is False where another verifier was there first, and nothing was done.
+    """
+
+    moved: bool
+    level: bool
+    records: int
+    left: bool
+    marks: Marks
+    stops: Mapping[int, int] = field(default_factory=dict)
+
+
+class Prover:
+    """Takes steps for one group whose ledger is of identities or events. One thread, on the caller's connection."""
+
+    def __init__(
+        self, connection: psycopg.Connection, topic: Topic, group: Group, settings: Settings, report: Report
+    ) -> None:
+        scoring = load_scoring(settings.scoring_file)
+        self._connection = connection
+        self._topic = topic
+        self._group = group
+        self._name = settings.kafka_topic
+        self._report = report
+        self._scoring = scoring
+        self._judge = ColumnJudge(self._name, scoring, report.seed)
+        self._piece = Piece(connection, group.role)
+        self._sums = Sums(connection, group.role, scoring) if group.role.ledger == "events" else None
+        self.checkpoints = Checkpoints(connection, group.id, self._name)
+        self.bounds: Bounds = {}
+        self.account = Account(connection, self.checkpoints, group, self._name)
+        self.since = EARLIEST
+        self.dropped = 0
+        self.roll_pages = 0
+        """How many pages of the round over what is old a step looks at."""
+        self.rolled = 0
+        self.round_ended = False
+        """How many players or places were on the last page, and whether it was the last of a round."""
+        # Every table that a step reads has the key that it reads by, and is read by little of it.
+        connection.execute("SET enable_seqscan = off")
+
+    def begin(self) -> None:
+        """Start from the log's beginning."""
+        with self._turn(), self._connection.transaction():
+            self.checkpoints.begin(sums=self._sums is not None)
+
+    def touched(self) -> tuple[list[str], list[tuple[str, str, date]]]:
+        """Return the players of the last step's records, and their places on boards: game, player, day."""
+        return self._piece.players(), self._piece.places(self._scoring)
+
+    def step(self) -> Step:
+        """Read a piece, and prove it."""
+        self.bounds = self._topic.bounds()
+        marks = self._marks()
+        before = self.checkpoints.read()
+        read = self._starting(marks, before)
+        self._topic.follow({p: one.next_offset for p, one in read.starts.items()})
+        self._piece.clear()
+        until = {p: marks[p].next_offset for p in read.starts}
+        for attempt in range(_ATTEMPTS):
+            self._read(read, until)
+            try:
+                with self._snapshot():
+                    marks = self._marks()
+                    if self.checkpoints.read() != before:
+                        return Step(moved=False, level=False, records=0, left=True, marks=marks)
+                    until = {p: marks[p].next_offset for p in read.starts if p in marks}
+                    at = self._topic.positions
+                    level = all(at[p] >= stop for p, stop in until.items())
+                    if level or read.full or attempt + 1 == _ATTEMPTS:
+                        return self._prove(read, marks, level=level)
+            except psycopg.errors.SerializationFailure:  # another verifier told how it stands meanwhile
+                break
+        return Step(moved=False, level=False, records=0, left=True, marks=marks)
+
+    # -- what is read --------------------------------------------------------------------------------------------------
+
+    def _starting(self, marks: Marks, before: Mapping[int, Checkpoint]) -> Read:
+        """Find where each partition goes on; what cannot be, or is not there any more, is said."""
+        self.account.place_again()
+        read = Read({}, gap=False)
+        for partition, mark in marks.items():
+            first, end = self.bounds.get(partition, (0, 0))
+            known = before.get(partition)
+            if self.account.misplaced(mark, known, self._topic.id, end):
+                continue
+            start = known or Checkpoint(partition, mark.topic_id, mark.first_offset, 0, 0, whole=True)
+            if first > start.next_offset and mark.next_offset > start.next_offset:
+                gone = min(first, mark.next_offset)
+                self._report.skip(
+                    f"{self._group.id} partition {partition}: offsets {start.next_offset} to {gone - 1}"
+                    f" are gone from the log (retention)"
+                )
+                start = replace(start, next_offset=gone, whole=False)
+                read.gap = True
+            elif not start.whole:
+                self._report.skip(f"{self._group.id} partition {partition}: its first records were gone from the log")
+            if start.next_offset >= first:
+                read.starts[partition] = start
+        return read
+
+    def _read(self, read: Read, until: Mapping[int, int]) -> None:
+        """Read on to the watermarks at least, or to the size of a piece."""
+        if not read.starts:
+            return
+        records = self._topic.take(PIECE_RECORDS - len(read.places), PIECE_BYTES - read.size, until).frame
+        if not len(records):
+            return
+        judged = self._judge.judge(records)
+        self._report.judged_twice = self._judge.judged_twice
+        self._piece.add(judged.events)
+        read.places = pl.concat([read.places, records.select("partition", "offset")])
+        read.bad += judged.bad
+        read.size += int(records["value"].bin.size().sum())
+        for partition, offset in judged.disagreed:
+            where = f"{self._group.id} partition {partition} offset {offset}"
+            self.account.found["judge", where] = ("the plain judge's verdict", "another in columns")
+
+    # -- what is proven ------------------------------------------------------------------------------------------------
+
+    def _prove(self, read: Read, marks: Marks, *, level: bool) -> Step:
+        at = self._topic.positions
+        stops = {p: min(at[p], marks[p].next_offset) for p in read.starts if p in marks}
+        for partition, stop in stops.items():
+            if at[partition] > stop:
+                self._piece.drop(partition, stop)
+        passed = {p: Checkpoint(p, one.topic_id, stops[p], one.records, one.dead_letters, one.whole)
+                  for p, one in read.starts.items() if p in stops}  # fmt: skip
+        places = _below(read.places, stops)
+        bad = {(p, offset) for p, offset in read.bad if offset < stops.get(p, 0)}
+        dead = self._dead_letters(read.starts, stops, places, bad)
+        records = dict(places.group_by("partition").len().iter_rows())
+        for partition, one in passed.items():
+            letters = sum(1 for p, _ in dead if p == partition)
+            passed[partition] = replace(
+                one, records=one.records + records.get(partition, 0), dead_letters=one.dead_letters + letters
+            )
+        self.since = since = self._ledger_start()
+        if wrong := self._piece.wrong(since):
+            self.checkpoints.suspect(wrong, differs=True)
+        self.dropped += self._piece.before(since)
+        players = self._piece.players()
+        left = self._prove_sums(players, since, gap=read.gap, level=level)
+        if level:
+            self.account.balance(passed, marks)
+        if level and not left and self.account.due:
+            self.account.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
+        self.checkpoints.move(passed.values())
+        self._report.compare("records", len(places))
+        self._report.compare("dead letters", len(bad))
+        return Step(moved=True, level=level, records=len(places), left=left, marks=marks, stops=stops)
+
+    def _dead_letters(
+        self,
+        starts: Mapping[int, Checkpoint],
+        stops: Mapping[int, int],
+        places: pl.DataFrame,
+        bad: set[tuple[int, int]],
+    ) -> set[tuple[int, int]]:
+        """Hold dead letters and bad records to each other; returns the places that are, or should be, dead letters."""
+        dead: set[tuple[int, int]] = set()
+        for partition, stop in stops.items():
+            rows = self._connection.execute(
+                "SELECT DISTINCT partition, record_offset FROM dlq_events WHERE topic = %s AND partition = %s"
+                " AND record_offset >= %s AND record_offset < %s AND consumer_service = %s",
+                (self._name, partition, starts[partition].next_offset, stop, self._group.role.service),
+            )
+            dead |= {(row[0], row[1]) for row in rows}
+        self.checkpoints.suspect_records(sorted(bad - dead))
+        if dead:
+            letters = pl.DataFrame(sorted(dead), schema=_PLACES, orient="row")
+            strays = set(letters.join(places, on=list(_PLACES), how="anti").iter_rows())
+            for partition, offset in sorted(strays):
+                where = f"partition {partition} offset {offset}"
+                self.account.found["dead letter", where] = (
+                    None,
+                    "a row in dlq_events, but the topic has no such record",
+                )
+            self._piece.drop_places(sorted(dead - bad))
+            dead -= strays
+        return dead | bad
+
+    def _prove_sums(self, players: list[str], since: datetime, *, gap: bool, level: bool) -> bool:
+        """Hold sums to the events; returns whether some are left to prove."""
+        standing = self.checkpoints.standing()
+        if self._sums is None or standing is None:
+            return False
+        if since > EARLIEST:
+            self._report.skip(
+                f"{self._group.id}: statistics and boards, for not all that was counted can be read again"
+            )
+            return False
+        if gap:
+            self.checkpoints.sweep_again()
+            standing = self.checkpoints.standing() or standing
+        if not level:
+            self.checkpoints.suspect(_swept(players, standing), differs=False)
+            return True
+        self._touched(self._sums, players, standing)
+        self.checkpoints.level()
+        return self._owed(self._sums, standing)
+
+    def _touched(self, sums: Sums, players: list[str], standing: Standing) -> None:
+        left_out = set(players) - set(_swept(players, standing)) | self._suspects(players)
+        off = sums.touched(list(self._piece.runs()), standing.level_at, left_out)
+        self._report.compare("players", len(players) - len(left_out))
+        self.checkpoints.suspect(off, differs=False)
+
+    def _suspects(self, players: list[str]) -> set[str]:
+        """Return those of the players that are suspects already."""
+        rows = self._connection.execute(
+            "SELECT player_id FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
+            (self._group.id, self._name, players),
+        )
+        return {row[0] for row in rows}
+
+    def _owed(self, sums: Sums, standing: Standing) -> bool:
+        """Recount players that are owed, and go on with the sweep, for a while; returns whether more is left."""
+        until, pages = monotonic() + SUMS_SECONDS, self.roll_pages
+        swept, first_round = standing.swept_to, standing.round_seconds is None
+        while monotonic() < until:
+            if named := self.checkpoints.suspects(_NAMED, differing=False):
+                wrong = self._recount(sums, Players(named=tuple(named)))
+                self.checkpoints.clear(set(named) - wrong)
+            elif swept is not None:
+                page = sums.page(swept, PAGE_EVENTS)
+                self._recount(sums, page)
+                swept = page.upto
+                self.checkpoints.swept(swept)
+            elif first_round or pages:
+                self.round_ended = self._roll(sums)
+                first_round = first_round and not self.round_ended
+                pages = max(0, pages - 1)
+            else:
+                return False
+        return swept is not None or first_round or self.checkpoints.count_suspects(differing=False) > 0
+
+    def _roll(self, sums: Sums) -> bool:
+        """Look at one page of what is old: that it still is what was proven; returns whether a round has ended."""
+        standing = self.checkpoints.standing()
+        at = dict(standing.rolled_to) if standing is not None else {}
+        part = at.pop("part", "players")
+        last: dict[str, Any] | None
+        if part == "players":
+            page = sums.page(at.get("player", ""), PAGE_EVENTS)
+            off = sums.recount(page) | sums.changed(page)
+            self.rolled = sums.recounted()
+            last = {"player": page.upto} if page.upto is not None else None
+        else:
+            self.rolled = PAGE_PLACES
+            off, last = sums.boards_off(DAYS if part == "days" else SETTLED, at, PAGE_PLACES)
+        self.checkpoints.suspect(off - self._suspects(sorted(off)), differs=True)
+        if last is not None:
+            self.checkpoints.rolled({"part": part, **last}, ended=False)
+            return False
+        following = _PARTS[(_PARTS.index(part) + 1) % len(_PARTS)]
+        self.checkpoints.rolled({"part": following}, ended=following == _PARTS[0])
+        return following == _PARTS[0]
+
+    def _recount(self, sums: Sums, players: Players) -> set[str]:
+        wrong = sums.recount(players)
+        self._report.compare("players", sums.recounted())
+        sums.leave_out(wrong)
+        sums.replace(players, wrong)
+        self.checkpoints.suspect(wrong, differs=True)
+        return wrong
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def _marks(self) -> Marks:
+        groups = read_groups(self._connection, self._name)
+        return next((dict(one.marks) for one in groups if one.id == self._group.id), {})
+
+    def _ledger_start(self) -> datetime:
+        row = self._connection.execute(
+            "SELECT min(lower_bound) FROM day_partitions WHERE parent = %s::regclass", (self._group.role.ledger,)
+        ).fetchone()
+        return row[0].astimezone(UTC) if row is not None and row[0] is not None else EARLIEST
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Keep other verifiers from moving the checkpoints meanwhile."""
+        self._connection.execute("SELECT pg_advisory_lock(%s)", (PROOF_LOCK,))
+        try:
+            yield
+        finally:
+            if not self._connection.closed:
+                self._connection.execute("SELECT pg_advisory_unlock(%s)", (PROOF_LOCK,))
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[None]:
+        """See one moment of PostgreSQL, and write what was proven of it."""
+        with self._turn(), self._connection.transaction():
+            self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            yield
+
+
+def _below(places: pl.DataFrame, stops: Mapping[int, int]) -> pl.DataFrame:
+    ends = pl.DataFrame(list(stops.items()), schema={"partition": pl.Int32, "stop": pl.Int64}, orient="row")
+    return places.join(ends, on="partition").filter(pl.col("offset") < pl.col("stop")).drop("stop")
+
+
+def _swept(players: list[str], standing: Standing) -> list[str]:
+    """Return the players whose sums were proven once. By bytes, as PostgreSQL orders them here."""
+    if standing.swept_to is None:
+        return players
+    upto = standing.swept_to.encode()
+    return [player for player in players if player.encode() <= upto]

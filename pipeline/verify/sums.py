@@ -1,0 +1,305 @@
+"""The sums of players and of places on boards, against the events of the ledger, in the caller's snapshot.
+
+What was proven of a sum is kept (`proven_counts`, `proven_scores`), so that a piece costs what is new: proven, and what
+the piece's records added, is what the counters must be. Where that does not come out, because an event was there
+already perhaps, the player's events are summed up anew; and who differs then is looked at closely.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from pipeline.contract.event import Scoring
+from pipeline.epoch.roles import Role
+
+_IN_FLIGHT: Final = timedelta(seconds=10)
+"""An epoch whose transaction began so long before a snapshot, or longer, was committed in it or never will be."""
+
+_EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+_TABLES: Final = """
+CREATE TEMPORARY TABLE IF NOT EXISTS proof_events (player_id varchar COLLATE "C", event_type varchar COLLATE "C",
+    game_id varchar COLLATE "C", event_timestamp timestamptz, score numeric, content bigint);
+CREATE TEMPORARY TABLE IF NOT EXISTS proof_counts (player_id varchar COLLATE "C", event_type varchar COLLATE "C",
+    events bigint, last_event timestamptz, contents numeric);
+CREATE TEMPORARY TABLE IF NOT EXISTS proof_scores (game_id varchar COLLATE "C", player_id varchar COLLATE "C",
+    day date, score numeric);
+CREATE TEMPORARY TABLE IF NOT EXISTS proof_players (player_id varchar COLLATE "C" PRIMARY KEY)
+"""
+_FILL: Final = """
+INSERT INTO proof_events
+SELECT kept.player_id, kept.event_type, kept.game_id, kept.event_timestamp, {score},
+       hash_record_extended(ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0)
+FROM {which}
+"""
+# The new ones: of an identity that was there at the last level snapshot, the row is older than that.
+_NEW: Final = """
+(SELECT DISTINCT player_id, event_timestamp, event_id FROM proof_records
+ WHERE event_timestamp >= {start} AND event_timestamp < {stop}) AS sent JOIN events AS kept
+  ON kept.player_id = sent.player_id AND kept.event_timestamp = sent.event_timestamp AND kept.event_id = sent.event_id
+ AND kept.event_timestamp >= {start} AND kept.event_timestamp < {stop}
+WHERE {since}
+"""
+_ADD_UP: Final = """
+INSERT INTO proof_counts
+SELECT player_id, event_type, count(*), max(event_timestamp), sum(content) FROM proof_events
+GROUP BY 1, 2 ORDER BY 1, 2;
+INSERT INTO proof_scores
+SELECT game_id, player_id, event_timestamp::date, sum(score) FROM proof_events WHERE score IS NOT NULL
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+"""
+_CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores"
+
+_TOUCHED_COUNTS: Final = """
+SELECT DISTINCT sent.player_id
+FROM (SELECT DISTINCT player_id, event_type FROM proof_records) AS sent
+LEFT JOIN proven_counts AS proven ON proven.player_id = sent.player_id AND proven.event_type = sent.event_type
+LEFT JOIN player_event_counts AS kept ON kept.player_id = sent.player_id AND kept.event_type = sent.event_type
+FULL JOIN proof_counts AS added ON added.player_id = sent.player_id AND added.event_type = sent.event_type
+WHERE coalesce(proven.events, 0) + coalesce(added.events, 0) IS DISTINCT FROM kept.events
+   OR greatest(proven.last_event, added.last_event) IS DISTINCT FROM kept.last_event
+"""
+_TOUCHED_SCORES: Final = """
+SELECT DISTINCT sent.player_id
+FROM (SELECT DISTINCT game_id, player_id, event_timestamp::date AS day FROM proof_records
+      WHERE event_type = ANY(%(scoring)s)) AS sent
+LEFT JOIN proven_scores AS proven
+  ON proven.game_id = sent.game_id AND proven.player_id = sent.player_id AND proven.day = sent.day
+LEFT JOIN leaderboard_daily AS kept
+  ON kept.game_id = sent.game_id AND kept.player_id = sent.player_id AND kept.day = sent.day
+FULL JOIN proof_scores AS added
+  ON added.game_id = sent.game_id AND added.player_id = sent.player_id AND added.day = sent.day
+WHERE coalesce(proven.score, 0) + coalesce(added.score, 0) IS DISTINCT FROM kept.score
+"""
+# Days long past are in the settled scores too.
+_TOUCHED_SETTLED: Final = """
+SELECT DISTINCT late.player_id
+FROM (SELECT DISTINCT game_id, player_id FROM proof_records
+      WHERE event_type = ANY(%(scoring)s)
+        AND event_timestamp < (SELECT settled_before FROM leaderboard_horizon)) AS late
+LEFT JOIN leaderboard_settled AS kept ON kept.game_id = late.game_id AND kept.player_id = late.player_id
+WHERE kept.score IS DISTINCT FROM (
+    SELECT sum(proven.score) FROM proven_scores AS proven
+    WHERE proven.game_id = late.game_id AND proven.player_id = late.player_id
+      AND proven.day < (SELECT settled_before FROM leaderboard_horizon))
+"""
+_KEEP_COUNTS: Final = """
+INSERT INTO proven_counts AS proven
+SELECT added.* FROM proof_counts AS added
+WHERE NOT EXISTS (SELECT FROM proof_players AS bad WHERE bad.player_id = added.player_id)
+ON CONFLICT (player_id, event_type) DO UPDATE SET events = proven.events + excluded.events,
+    last_event = greatest(proven.last_event, excluded.last_event), contents = proven.contents + excluded.contents
+"""
+_KEEP_SCORES: Final = """
+INSERT INTO proven_scores AS proven
+SELECT added.* FROM proof_scores AS added
+WHERE NOT EXISTS (SELECT FROM proof_players AS bad WHERE bad.player_id = added.player_id)
+ON CONFLICT (game_id, player_id, day) DO UPDATE SET score = proven.score + excluded.score
+"""
+_WRONG_COUNTS: Final = """
+SELECT DISTINCT coalesce(found.player_id, kept.player_id)
+FROM (SELECT * FROM player_event_counts WHERE {players}) AS kept
+FULL JOIN proof_counts AS found ON found.player_id = kept.player_id AND found.event_type = kept.event_type
+WHERE (found.events, found.last_event) IS DISTINCT FROM (kept.events, kept.last_event)
+"""
+_WRONG_SCORES: Final = """
+SELECT DISTINCT found.player_id
+FROM proof_scores AS found LEFT JOIN leaderboard_daily AS kept
+  ON kept.game_id = found.game_id AND kept.player_id = found.player_id AND kept.day = found.day
+WHERE kept.score IS DISTINCT FROM found.score
+"""
+_CHANGED_COUNTS: Final = """
+SELECT DISTINCT coalesce(found.player_id, proven.player_id)
+FROM (SELECT * FROM proven_counts WHERE {players}) AS proven
+FULL JOIN proof_counts AS found ON found.player_id = proven.player_id AND found.event_type = proven.event_type
+WHERE (found.events, found.last_event, found.contents)
+   IS DISTINCT FROM (proven.events, proven.last_event, proven.contents)
+"""
+_CHANGED_SCORES: Final = """
+SELECT DISTINCT found.player_id
+FROM proof_scores AS found LEFT JOIN proven_scores AS proven
+  ON proven.game_id = found.game_id AND proven.player_id = found.player_id AND proven.day = found.day
+WHERE proven.score IS DISTINCT FROM found.score
+"""
+# Pages of boards in the order of their keys: what is there and was not proven, and settled days that are not settled.
+_DAYS_AFTER: Final = """
+FROM leaderboard_daily WHERE (game_id, day, player_id) > (%(game)s, %(day)s, %(player)s)
+ORDER BY game_id, day, player_id"""
+_WRONG_DAYS: Final = """
+SELECT DISTINCT kept.player_id
+FROM (SELECT game_id, day, player_id, score {after} LIMIT %(size)s) AS kept
+LEFT JOIN proven_scores AS proven
+  ON proven.game_id = kept.game_id AND proven.player_id = kept.player_id AND proven.day = kept.day
+WHERE proven.score IS DISTINCT FROM kept.score
+   OR kept.day < (SELECT settled_before FROM leaderboard_horizon) AND NOT EXISTS (
+        SELECT FROM leaderboard_settled AS settled
+        WHERE settled.game_id = kept.game_id AND settled.player_id = kept.player_id)
+"""
+_SETTLED_AFTER: Final = """
+FROM leaderboard_settled WHERE (game_id, player_id) > (%(game)s, %(player)s) ORDER BY game_id, player_id"""
+_WRONG_SETTLED: Final = """
+SELECT kept.player_id
+FROM (SELECT game_id, player_id, score {after} LIMIT %(size)s) AS kept
+WHERE kept.score IS DISTINCT FROM (
+    SELECT sum(proven.score) FROM proven_scores AS proven
+    WHERE proven.game_id = kept.game_id AND proven.player_id = kept.player_id
+      AND proven.day < (SELECT settled_before FROM leaderboard_horizon))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BoardPart:
+    """How one table of boards is gone through: who is off in a page of it, the order of the pages, and their keys."""
+
+    wrong: LiteralString
+    following: LiteralString
+    key: LiteralString
+    names: tuple[str, ...]
+
+
+DAYS: Final = BoardPart(_WRONG_DAYS, _DAYS_AFTER, "game_id, day::text, player_id", ("game", "day", "player"))
+SETTLED: Final = BoardPart(_WRONG_SETTLED, _SETTLED_AFTER, "game_id, player_id", ("game", "player"))
+_FIRST_PLACE: Final = {"game": "", "day": "-infinity", "player": ""}
+
+
+@dataclass(frozen=True, slots=True)
+class Players:
+    """Some players: those after one and up to another (None: all that come), or those named."""
+
+    after: str = ""
+    upto: str | None = None
+    named: tuple[str, ...] | None = None
+
+    def where(self, column: LiteralString = "player_id") -> sql.Composed:
+        """Say it in SQL."""
+        name = sql.SQL(column)
+        if self.named is not None:
+            return sql.SQL("{} = ANY({})").format(name, sql.Literal(list(self.named)))
+        if self.upto is None:
+            return sql.SQL("{} > {}").format(name, sql.Literal(self.after))
+        return sql.SQL("{} > {} AND {} <= {}").format(name, sql.Literal(self.after), name, sql.Literal(self.upto))
+
+
+class Sums:
+    """The sums of a group that writes the events table, on the caller's connection."""
+
+    def __init__(self, connection: psycopg.Connection, role: Role, scoring: Scoring) -> None:
+        self._connection = connection
+        self._stats = "stats" in role.projections
+        self._boards = "leaderboard" in role.projections
+        self._scoring = list(scoring)
+        self._score = _score(scoring)
+        connection.execute(_TABLES)
+        connection.execute("SET work_mem = '64MB'")  # a page is added up in memory; it is bounded
+
+    def touched(
+        self, runs: Sequence[tuple[datetime, datetime]], level_at: datetime | None, left_out: set[str]
+    ) -> set[str]:
+        """Hold the counters of a piece's events to what was proven and what is new; returns the players that are off.
+
+        `level_at`: when the proven sums were level with the watermarks. What holds is proven now; players that are left
+        out are neither held to it nor kept.
+        """
+        self._connection.execute(_CLEAR)
+        since = sql.SQL("kept.created_at >= {}").format(sql.Literal((level_at or _EVER) - _IN_FLIGHT))
+        for start, stop in runs:
+            which = sql.SQL(_NEW).format(start=sql.Literal(start), stop=sql.Literal(stop), since=since)
+            self._connection.execute(sql.SQL(_FILL).format(score=self._score, which=which))
+        self._connection.execute(_ADD_UP)
+        wrong: set[str] = set()
+        if self._stats:
+            wrong |= self._players(_TOUCHED_COUNTS)
+        if self._boards:
+            wrong |= self._players(_TOUCHED_SCORES)
+        self._connection.execute("TRUNCATE proof_players")
+        self._connection.execute("INSERT INTO proof_players SELECT unnest(%s::text[])", (sorted(wrong | left_out),))
+        self._connection.execute(_KEEP_COUNTS)
+        self._connection.execute(_KEEP_SCORES)
+        if self._boards:
+            wrong |= self._players(_TOUCHED_SETTLED) - left_out
+        return wrong - left_out
+
+    def page(self, after: str, events: int) -> Players:
+        """Return the players after one whose events are about so many; to the last where there are no more."""
+        row = self._connection.execute(
+            "SELECT player_id FROM events WHERE player_id > %s ORDER BY player_id LIMIT 1 OFFSET %s", (after, events)
+        ).fetchone()
+        return Players(after, row[0] if row is not None else None)
+
+    def recount(self, players: Players) -> set[str]:
+        """Sum up all events of players; returns those whose counters are not that."""
+        self._connection.execute(_CLEAR)
+        which = sql.SQL("events AS kept WHERE {}").format(players.where("kept.player_id"))
+        self._connection.execute(sql.SQL(_FILL).format(score=self._score, which=which))
+        self._connection.execute(_ADD_UP)
+        wrong: set[str] = set()
+        if self._stats:
+            wrong |= self._players(sql.SQL(_WRONG_COUNTS).format(players=players.where()))
+        if self._boards:
+            wrong |= self._players(_WRONG_SCORES)
+        return wrong
+
+    def recounted(self) -> int:
+        """Count the players that were just recounted."""
+        row = self._connection.execute("SELECT count(DISTINCT player_id) FROM proof_counts").fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def changed(self, players: Players) -> set[str]:
+        """Return the players whose events, just recounted, are not those that were proven."""
+        wrong = self._players(sql.SQL(_CHANGED_COUNTS).format(players=players.where()))
+        return wrong | self._players(_CHANGED_SCORES)
+
+    def leave_out(self, players: Iterable[str]) -> None:
+        """Forget what was just recounted of some players."""
+        if named := list(players):
+            self._connection.execute("DELETE FROM proof_counts WHERE player_id = ANY(%s)", (named,))
+            self._connection.execute("DELETE FROM proof_scores WHERE player_id = ANY(%s)", (named,))
+
+    def replace(self, players: Players, but: Iterable[str]) -> None:
+        """Keep what was just recounted as proven; of some players what was."""
+        gone = sql.SQL("DELETE FROM proven_counts WHERE {} AND player_id <> ALL(%s)").format(players.where())
+        self._connection.execute(gone, (list(but),))
+        self._connection.execute("INSERT INTO proven_counts SELECT * FROM proof_counts")
+        self._connection.execute(
+            "INSERT INTO proven_scores SELECT * FROM proof_scores"
+            " ON CONFLICT (game_id, player_id, day) DO UPDATE SET score = excluded.score"
+        )
+
+    def boards_off(
+        self, board: "BoardPart", after: Mapping[str, Any], size: int
+    ) -> tuple[set[str], dict[str, Any] | None]:
+        """Hold a page of boards to what was proven; returns who is off, and the last key (None: there is no more)."""
+        if not self._boards:
+            return set(), None
+        following = sql.SQL(board.following)
+        place = {**_FIRST_PLACE, **after, "size": size}
+        rows = self._connection.execute(sql.SQL(board.wrong).format(after=following), place).fetchall()
+        last = self._connection.execute(
+            sql.SQL("SELECT {} {} LIMIT 1 OFFSET %(size)s - 1").format(sql.SQL(board.key), following), place
+        ).fetchone()
+        return {row[0] for row in rows}, dict(zip(board.names, last, strict=True)) if last is not None else None
+
+    def total(self) -> int:
+        """Count the events that are proven."""
+        row = self._connection.execute("SELECT coalesce(sum(events), 0)::bigint FROM proven_counts").fetchone()
+        return int(row[0]) if row is not None else 0
+
+    def _players(self, statement: LiteralString | sql.Composed) -> set[str]:
+        rows = self._connection.execute(statement, {"scoring": self._scoring} if isinstance(statement, str) else None)
+        return {row[0] for row in rows if row[0] is not None}
+
+
+def _score(scoring: Scoring) -> sql.Composed:
+    """Read an event's score out of its data, by the scoring table; null where it has none."""
+    case = "WHEN {} THEN CASE jsonb_typeof(kept.data->{}) WHEN 'number' THEN (kept.data->{})::numeric ELSE {} END"
+    cases = [
+        sql.SQL(case).format(*map(sql.Literal, (kind, rule.field, rule.field, rule.default)))
+        for kind, rule in scoring.items()
+    ]
+    if not cases:
+        return sql.Composed([sql.SQL("NULL::numeric")])
+    return sql.SQL("CASE kept.event_type {} END").format(sql.SQL(" ").join(cases))

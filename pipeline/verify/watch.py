@@ -1,0 +1,308 @@
+"""`gamemetrics verify --watch`: the steps for ever, and what they come to as metrics.
+
+A turn proves what came since the last one, compares Redis in what that touched, and goes on with the rounds over what
+is old: in PostgreSQL and in Redis so many players an hour. While consumers lag, turns are rarer and rounds stand still:
+proof must not keep from counting.
+"""
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from time import monotonic, time
+from typing import Final
+
+import structlog
+
+from pipeline.config import Settings
+from pipeline.contract.event import EARLIEST
+from pipeline.engine.health import ConsumerHealth
+from pipeline.errors import UnavailableError
+from pipeline.kafka.client import topic_id
+from pipeline.sinks.connection import connect, translated
+from pipeline.verify import metrics
+from pipeline.verify.groups import Group, read_groups
+from pipeline.verify.look import look_closely
+from pipeline.verify.redis import RedisComparison, comparing
+from pipeline.verify.report import KINDS, Report
+from pipeline.verify.steps import PIECE_RECORDS, Prover, Step
+from pipeline.verify.verify import Proof, proving, redis_differed
+
+_TOPIC_SECONDS: Final = 60.0
+"""How often it is asked whether the topic, and the groups, are still the same."""
+
+_LOOK_SECONDS: Final = 60.0
+_LOOK_SHARE: Final = 0.1
+"""A close look reads the whole log: it is made again after a minute, and takes a tenth of the time at most."""
+
+_SETTLE_SECONDS: Final = 30.0
+"""How often epochs may be held off for keys of Redis that differ whenever they are read."""
+
+_WHOLE_SECONDS: Final = 3_600.0
+"""How often a group that keeps identities only is counted again as a whole."""
+
+_ROUND_SHARE: Final = 0.25
+"""How much of a turn's time may go to each of the two rounds; a page at least."""
+
+_ENDED: Final = object()
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How often a turn begins, how many players are looked at again in an hour, and how short a round may be."""
+
+    turn_seconds: float = 10.0
+    players_an_hour: float = 1_000_000.0
+    least_round_seconds: float = 60.0
+
+
+class WatchHealth(ConsumerHealth):
+    """Live while turns go on; ready while the last one ended well."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trouble = "no turn has ended yet"
+
+    def ready(self) -> tuple[bool, dict[str, object]]:
+        """Say why the last turn failed, if it did."""
+        return not self.trouble, {"trouble": self.trouble}
+
+
+class Watch:
+    """Takes turns until it is stopped. One thread."""
+
+    def __init__(self, settings: Settings, pace: Pace, health: WatchHealth) -> None:
+        self._settings = settings
+        self._pace = pace
+        self._health = health
+        self._stop = threading.Event()
+        self._watched: dict[str, Watched] = {}
+
+    def stop(self) -> None:
+        """End after the step that is under way."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Take turns. Raises ConfigurationError where nothing that passes is wrong."""
+        while not self._stop.is_set():
+            try:
+                self._while_the_same()
+            except UnavailableError as error:
+                self._health.trouble = str(error)
+                log.warning("waiting", reason=str(error))
+                self._stop.wait(self._pace.turn_seconds)
+
+    def _while_the_same(self) -> None:
+        """Take turns while the topic and its groups are the same, over the same connections."""
+        topic, groups = topic_id(self._settings), self._groups()
+        with ExitStack() as open_now:
+            for group in groups:
+                known = self._watched.setdefault(group.id, Watched(self._settings, self._pace, group))
+                known.open(open_now, group, self._health)
+            asked_at = monotonic()
+            while not self._stop.is_set():
+                for group in groups:
+                    self._watched[group.id].turn()
+                self._health.trouble = ""
+                self._health.turn()
+                if monotonic() - asked_at > _TOPIC_SECONDS or not groups:
+                    asked_at = monotonic()
+                    if topic_id(self._settings) != topic or {one.id for one in self._groups()} != {
+                        one.id for one in groups
+                    }:
+                        return
+                self._stop.wait(self._pace.turn_seconds)
+
+    def _groups(self) -> list[Group]:
+        with translated(), connect(self._settings, "gamemetrics-verify") as connection:
+            return read_groups(connection, self._settings.kafka_topic)
+
+
+@dataclass(slots=True)
+class Watched:
+    """One group, and what is remembered of it between turns: when what was done, and what differed then."""
+
+    settings: Settings
+    pace: Pace
+    group: Group
+    proof: Proof | None = None
+    redis: RedisComparison | None = None
+    seen: dict[str, dict[str, int]] = field(default_factory=dict)
+    due: dict[str, float] = field(default_factory=dict)
+    _level_at: float = 0.0
+    _round: Iterator[None] | None = None
+    _round_began: float = 0.0
+    _health: WatchHealth | None = None
+    _shown: frozenset[str] = frozenset()
+
+    def open(self, open_now: ExitStack, group: Group, health: WatchHealth) -> None:
+        """Open connections until the stack is closed."""
+        self.group, self._health, self._round = group, health, None
+        report = Report(seed=secrets.randbits(32))
+        if group.role.uses_redis:
+            self.redis = open_now.enter_context(comparing(self.settings, group, self._advance))
+        if group.role.ledger == "events":
+            prover = open_now.enter_context(proving(self.settings, group, report))
+            self.proof = Proof(self.settings, prover, group, report, self._advance, self.redis)
+            standing = prover.checkpoints.standing()
+            if standing is None:
+                prover.begin()
+            elif standing.level_at is not None and not self._level_at:
+                self._level_at = standing.level_at.timestamp()
+            if redis_differed(standing) and self.redis is not None:
+                for _ in self.redis.everything(proven=False):
+                    self._advance("", 0, 0)
+        self._level_at = self._level_at or time()
+        metrics.age.labels(self.group.id).set_function(lambda: max(0.0, time() - self._level_at))
+        for kind in KINDS:
+            metrics.differences.labels(self.group.id, kind)
+
+    def turn(self) -> None:
+        """Take one turn."""
+        if self.proof is None:
+            self._count_again()
+            return
+        prover = self.proof.prover
+        step = self._prove(prover)
+        self._look(prover)
+        if not _lags(prover, step):
+            self._roll(prover)
+            self._roll_redis(prover, step)
+        self._settle()
+        self._tell(prover, step)
+
+    # -- a turn --------------------------------------------------------------------------------------------------------
+
+    def _prove(self, prover: Prover) -> Step:
+        """Take steps until one was level, or consumers prove to be ahead."""
+        while True:
+            step = prover.step()
+            self._advance("", 0, 0)
+            metrics.records.labels(self.group.id).inc(step.records)
+            for partition, stop in step.stops.items():
+                metrics.offset.labels(self.group.id, partition).set(stop)
+            if self.redis is not None:
+                self.redis.touched(*prover.touched(), level=step.level)
+            if step.level and not step.left:
+                self._level_at = time()
+            if step.level or step.records < PIECE_RECORDS or _lags(prover, step):
+                return step
+
+    def _look(self, prover: Prover) -> None:
+        """Look closely at who differs, unless that was done lately."""
+        if not prover.checkpoints.count_suspects(differing=True):
+            self.seen.pop("players", None)
+        elif self._is_due("look") and self.proof is not None:
+            began = monotonic()
+            self.seen["players"] = self._noted(self.proof.look_at_suspects)
+            self.due["look"] = monotonic() + max(_LOOK_SECONDS, (monotonic() - began) / _LOOK_SHARE)
+
+    def _roll(self, prover: Prover) -> None:
+        """Go on with the round over what is old in PostgreSQL, for a while."""
+        until = monotonic() + self.pace.turn_seconds * _ROUND_SHARE
+        while self._is_due("roll"):
+            prover.roll_pages = 1
+            self._prove(prover)
+            prover.roll_pages = 0
+            self._after_page("roll", prover.rolled, ended=prover.round_ended)
+            if monotonic() > until:
+                return
+
+    def _roll_redis(self, prover: Prover, step: Step) -> None:
+        """Go on with the round over the keys of Redis, for a while."""
+        until = monotonic() + self.pace.turn_seconds * _ROUND_SHARE
+        while self.redis is not None and self._is_due("redis"):
+            if self._round is None:
+                proven = step.level and not step.left and prover.since <= EARLIEST
+                self._round, self._round_began = self.redis.everything(proven=proven), monotonic()
+            before = self.redis.compared
+            ended = next(self._round, _ENDED) is _ENDED
+            if ended:
+                metrics.rounds.labels(self.group.id, "redis").set(monotonic() - self._round_began)
+                self._round = None
+            self._after_page("redis", self.redis.compared - before, ended=ended)
+            if monotonic() > until:
+                return
+
+    def _after_page(self, which: str, players: int, *, ended: bool) -> None:
+        seconds = players / self.pace.players_an_hour * 3_600
+        self.due[which] = monotonic() + (max(seconds, self.pace.least_round_seconds) if ended else seconds)
+
+    def _settle(self) -> None:
+        """Look once more at the keys of Redis that differed, and hold the epochs off where that does not clear them."""
+        if self.redis is None or not self.redis.recheck_some():
+            self.seen.pop("redis", None)
+        elif self._is_due("settle"):
+            self.seen["redis"] = self._noted(self.redis.settle)
+            self.due["settle"] = monotonic() + _SETTLE_SECONDS
+
+    @staticmethod
+    def _noted(check: Callable[[Report], object]) -> dict[str, int]:
+        """Check, and log what differs; returns how much by kind."""
+        report = Report()
+        check(report)
+        for one in report.differences.kept:
+            log.error("differs", kind=one.kind, key=one.key, expected=one.expected, found=one.found)
+        return report.differences.totals
+
+    def _count_again(self) -> None:
+        """Count everything of a group whose ledger keeps identities only, once in a while."""
+        if not self._is_due("whole"):
+            return
+
+        def everything(report: Report) -> None:
+            look_closely(self.settings, self.group.id, None, report, self._advance)
+            if self.redis is not None:
+                for _ in self.redis.everything(proven=False):
+                    self._advance("", 0, 0)
+                if self.redis.recheck_some():
+                    self.redis.settle(report)
+
+        self.seen["whole"] = self._noted(everything)
+        self.due["whole"] = monotonic() + _WHOLE_SECONDS
+        self._level_at = time()
+        self._show(self.seen["whole"])
+
+    def _tell(self, prover: Prover, step: Step) -> None:
+        kinds: dict[str, int] = {}
+        for totals in self.seen.values():
+            for kind, number in totals.items():
+                kinds[kind] = kinds.get(kind, 0) + number
+        for kind, _ in prover.account.found:
+            kinds[kind] = kinds.get(kind, 0) + 1
+        if unburied := len(prover.checkpoints.unburied(self.group.role.service)):
+            kinds["dead letter"] = kinds.get("dead letter", 0) + unburied
+        if not self.seen.get("players") and (waiting := prover.checkpoints.count_suspects(differing=True)):
+            kinds["players not looked at yet"] = waiting
+        left = sum(mark.next_offset - step.stops.get(p, 0) for p, mark in step.marks.items())
+        metrics.behind.labels(self.group.id).set(left)
+        prover.checkpoints.tell(kinds, left)
+        standing = prover.checkpoints.standing()
+        if standing is not None and standing.round_seconds is not None:
+            metrics.rounds.labels(self.group.id, "postgres").set(standing.round_seconds)
+        self._show(kinds)
+
+    def _show(self, kinds: Mapping[str, int]) -> None:
+        for kind in {*KINDS, *self._shown, *kinds}:
+            metrics.differences.labels(self.group.id, kind).set(kinds.get(kind, 0))
+        self._shown = frozenset(kinds)
+
+    def _is_due(self, what: str) -> bool:
+        return monotonic() >= self.due.get(what, 0.0)
+
+    def _advance(self, _what: str, _done: int, _total: int) -> None:
+        if self._health is not None:
+            self._health.turn()
+
+
+def _ids(groups: list[Group]) -> set[str]:
+    return {group.id for group in groups}
+
+
+def _lags(prover: Prover, step: Step) -> bool:
+    """Whether consumers have more to do than a piece."""
+    ends = prover.bounds
+    return sum(ends.get(p, (0, 0))[1] - mark.next_offset for p, mark in step.marks.items()) > PIECE_RECORDS
