@@ -8,7 +8,8 @@ catches again is not one of them.
     ├── ConfigurationError      a setting, a server's set-up or a schema is wrong: start fails, exit code 2
     ├── EventError              one event breaks the contract: a 400 at the edge, a dlq_events row at the consumer
     ├── UnavailableError        a server is away or answered with something that passes: wait and try again
-    │   └── RefusedError        it denies the account a right: fails a start; later, wait and say why
+    │   ├── RefusedError        it denies the account a right: fails a start; later, wait and say why
+    │   └── UnknownPartitionError   the topic has no such partition (`kafka.browser`)
     ├── RewindError             an epoch starts above its watermark: nothing is written, read again from there
     ├── StoppedError            the consumer was asked to stop while it waited for a server: leave the work, exit code 0
     ├── HaltError               going on would lose or double events, or bury a bug: stop and say why, exit code 1
