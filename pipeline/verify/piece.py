@@ -42,14 +42,19 @@ class Piece:
     def __init__(self, connection: psycopg.Connection, role: Role) -> None:
         self._connection = connection
         self._role = role
+        self._players: set[str] = set()
+        self._days: set[str] = set()
         connection.execute(_TABLES)
 
     def clear(self) -> None:
         """Begin a new piece."""
         self._connection.execute("TRUNCATE proof_records")
+        self._players, self._days = set(), set()
 
     def add(self, events: pl.DataFrame) -> None:
         """Copy events (EVENT_TEXTS) into the table, in the order of the ledger's key."""
+        self._players.update(events["player_id"].unique())
+        self._days.update(events["event_timestamp"].str.slice(0, 10).unique())
         ordered = events.sort("player_id", "event_timestamp")
         with self._connection.cursor() as cursor, cursor.copy("COPY proof_records FROM STDIN") as copy:
             for part in ordered.iter_slices(_ROWS):
@@ -80,9 +85,8 @@ class Piece:
         return int(row[0]) if row is not None else 0
 
     def players(self) -> list[str]:
-        """Return whose events these are."""
-        rows = self._connection.execute("SELECT DISTINCT player_id FROM proof_records ORDER BY 1")
-        return [row[0] for row in rows]
+        """Return whose events were copied, also of those that were dropped again."""
+        return sorted(self._players)
 
     def places(self, scoring: Iterable[str]) -> list[tuple[str, str, date]]:
         """Return the places on boards that these events are about: game, player, day."""
@@ -94,11 +98,8 @@ class Piece:
 
     def runs(self) -> Iterator[tuple[datetime, datetime]]:
         """Cut the days of the events into runs of a few days that follow each other."""
-        rows = self._connection.execute(
-            "SELECT DISTINCT event_timestamp::date FROM proof_records ORDER BY 1"
-        ).fetchall()
         run: list[date] = []
-        for (day,) in rows:
+        for day in map(date.fromisoformat, sorted(self._days)):
             if run and (day - run[0]).days >= _RUN_DAYS:
                 yield _bounds(run)
                 run = []

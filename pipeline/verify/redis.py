@@ -174,7 +174,8 @@ class Hashes:
 
     def unknown(self, players: list[str]) -> set[str]:
         """Return those of the players whose keys Redis has, and of whom PostgreSQL counts nothing."""
-        return set(players) - {row[0] for row in self._rows(players)}
+        known = "SELECT DISTINCT player_id FROM player_event_counts WHERE player_id = ANY(%s)"
+        return set(players) - {row[0] for row in self._connection.execute(known, (players,))}
 
     def suspects_among(self, players: list[str]) -> set[str]:
         """Compare players as they come; returns those that differ."""

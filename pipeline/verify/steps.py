@@ -40,6 +40,16 @@ _PARTS: Final = ("players", "days", "settled")
 _NAMED: Final = 500
 _ATTEMPTS: Final = 8
 
+_SESSION: Final = (
+    # Every table that a step reads has the key that it reads by, and is read by little of it.
+    "SET enable_seqscan = off",
+    # A piece and a page stay in memory; both are bounded.
+    "SET temp_buffers = '64MB'",
+    "SET work_mem = '64MB'",
+    # A step that a crash undoes is taken again.
+    "SET synchronous_commit = off",
+)
+
 _PLACES: Final = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64()})
 
 
@@ -88,6 +98,8 @@ class Prover:
         self._report = report
         self._scoring = scoring
         self._judge = ColumnJudge(self._name, scoring, report.seed)
+        for statement in _SESSION:
+            connection.execute(statement)
         self._piece = Piece(connection, group.role)
         self._sums = Sums(connection, group.role, scoring) if group.role.ledger == "events" else None
         self.checkpoints = Checkpoints(connection, group.id, self._name)
@@ -100,8 +112,6 @@ class Prover:
         self.rolled = 0
         self.round_ended = False
         """How many players or places were on the last page, and whether it was the last of a round."""
-        # Every table that a step reads has the key that it reads by, and is read by little of it.
-        connection.execute("SET enable_seqscan = off")
 
     def begin(self) -> None:
         """Start from the log's beginning."""
@@ -202,7 +212,8 @@ class Prover:
         self.since = since = self._ledger_start()
         if wrong := self._piece.wrong(since):
             self.checkpoints.suspect(wrong, differs=True)
-        self.dropped += self._piece.before(since)
+        if since > EARLIEST:
+            self.dropped += self._piece.before(since)
         players = self._piece.players()
         left = self._prove_sums(players, since, gap=read.gap, level=level)
         if level:
@@ -260,7 +271,8 @@ class Prover:
         if not level:
             self.checkpoints.suspect(_swept(players, standing), differs=False)
             return True
-        self._touched(self._sums, players, standing)
+        if players:
+            self._touched(self._sums, players, standing)
         self.checkpoints.level()
         return self._owed(self._sums, standing)
 

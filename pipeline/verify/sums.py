@@ -52,6 +52,25 @@ INSERT INTO proof_scores
 SELECT game_id, player_id, event_timestamp::date, sum(score) FROM proof_events WHERE score IS NOT NULL
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
+# All events of some players, added up in one pass: by type, and where they score by game and day.
+_RECOUNT: Final = """
+WITH sums AS MATERIALIZED (
+    SELECT player_id, event_type, game_id, day, count(*) AS events, max(event_timestamp) AS last_event,
+           sum(content) AS contents, sum(score) AS score
+    FROM (SELECT kept.player_id, kept.event_type, kept.event_timestamp, {score} AS score,
+                 CASE WHEN kept.event_type = ANY({scoring}) THEN kept.game_id END AS game_id,
+                 CASE WHEN kept.event_type = ANY({scoring}) THEN kept.event_timestamp::date END AS day,
+                 hash_record_extended(
+                     ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0) AS content
+          FROM events AS kept WHERE {which}) AS found
+    GROUP BY GROUPING SETS ((player_id, event_type), (game_id, player_id, day))
+), counted AS (
+    INSERT INTO proof_counts
+    SELECT player_id, event_type, events, last_event, contents FROM sums WHERE event_type IS NOT NULL ORDER BY 1, 2
+)
+INSERT INTO proof_scores SELECT game_id, player_id, day, score FROM sums WHERE score IS NOT NULL AND day IS NOT NULL
+ORDER BY 1, 2, 3
+"""
 _CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores"
 
 _TOUCHED_COUNTS: Final = """
@@ -194,7 +213,6 @@ class Sums:
         self._scoring = list(scoring)
         self._score = _score(scoring)
         connection.execute(_TABLES)
-        connection.execute("SET work_mem = '64MB'")  # a page is added up in memory; it is bounded
 
     def touched(
         self, runs: Sequence[tuple[datetime, datetime]], level_at: datetime | None, left_out: set[str]
@@ -233,9 +251,9 @@ class Sums:
     def recount(self, players: Players) -> set[str]:
         """Sum up all events of players; returns those whose counters are not that."""
         self._connection.execute(_CLEAR)
-        which = sql.SQL("events AS kept WHERE {}").format(players.where("kept.player_id"))
-        self._connection.execute(sql.SQL(_FILL).format(score=self._score, which=which))
-        self._connection.execute(_ADD_UP)
+        which = players.where("kept.player_id")
+        scoring = sql.SQL("{}::text[]").format(sql.Literal(self._scoring))
+        self._connection.execute(sql.SQL(_RECOUNT).format(score=self._score, scoring=scoring, which=which))
         wrong: set[str] = set()
         if self._stats:
             wrong |= self._players(sql.SQL(_WRONG_COUNTS).format(players=players.where()))

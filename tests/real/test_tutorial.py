@@ -23,6 +23,7 @@ VARYING: Final = {
     "DAY": r"\d{4}-\d\d-\d\d",
     "WEEK": r"\d{4}-W\d\d",
     "SECONDS": r"\b1\d{9}\b",
+    "SEED": r"seed \w+",
 }
 """What is another at each run, and the word that stands for it in a comparison."""
 
