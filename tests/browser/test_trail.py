@@ -68,6 +68,8 @@ def test_a_refused_event_names_the_field(site: Site) -> None:
     page.get_by_role("button", name="Send", exact=True).click()
     expect(page.get_by_role("alert").first).to_contain_text("player_id")
     expect(page.get_by_label("player_id").first).to_have_attribute("aria-invalid", "true")
+    kept = page.locator("section.card").filter(has=page.get_by_role("heading", name="Refused at the door"))
+    expect(kept).to_contain_text("player_id", timeout=30_000)
     page.get_by_label("player_id").first.fill("p-1")
     page.get_by_label("data (a JSON object)").fill("{nonsense")
     expect(page.get_by_role("button", name="Send", exact=True)).to_be_disabled()

@@ -32,7 +32,7 @@ class Collector:
     async def start(self, stack: AsyncExitStack) -> None:
         """Begin, until the stack ends."""
         composer = self._composer
-        for source in (composer.bounds, composer.marks, composer.standings, composer.letters):
+        for source in (composer.bounds, composer.marks, composer.standings, composer.letters, composer.proof):
             stack.push_async_callback(cancel, watched(source.keep_asking(self._pace)))
         stack.push_async_callback(cancel, watched(self._keep_composing()))
 

@@ -14,6 +14,7 @@ from pipeline.api.console.sources import (
     Kafka,
     Source,
     ask_marks,
+    ask_proof,
     ask_redis,
     ask_waiting,
 )
@@ -67,6 +68,7 @@ def make_console(settings: Settings, ingest: Ingest, metrics: EdgeMetrics, valke
             Source(partial(ask_redis, valkey, topic, groups)),
             Source(partial(ask_waiting, database), LETTERS_SECONDS),
         ),
+        Source(partial(ask_proof, database, topic), LETTERS_SECONDS),
     )
     origins = configured_origins(settings)
     return Console(topic, origins, database, composer, Collector(composer), Reader(settings), kafka)

@@ -17,6 +17,7 @@ from pipeline.api.console.schemas import (
     Log,
     Overview,
     Partition,
+    Proof,
     Server,
     State,
 )
@@ -41,12 +42,14 @@ class Composer:
         fault: Callable[[], str],
         counted: Callable[[], tuple[int, int]],
         sources: tuple[Source[Bounds], Source[list[Mark]], Source[dict[str, dict[int, int]]], Source[Waiting]],
+        proof: Source[Proof | None],
     ) -> None:
         """Take where to ask the edge for its fault, and for how many events it accepted and refused."""
         self._topic = topic
         self._fault = fault
         self._counted = counted
         self.bounds, self.marks, self.standings, self.letters = sources
+        self.proof = proof
         self._clock = LogClock()
         self._rates: dict[str, Rate] = {}
         self._replica = socket.gethostname()
@@ -55,7 +58,7 @@ class Composer:
     @property
     def complete(self) -> bool:
         """Whether each server was asked, whatever it said."""
-        return all(source.asked for source in (self.bounds, self.marks, self.standings, self.letters))
+        return all(source.asked for source in (self.bounds, self.marks, self.standings, self.letters, self.proof))
 
     def compose(self, now: float) -> Overview:
         """Return the overview of now, by the loop's time."""
@@ -75,7 +78,7 @@ class Composer:
             postgres=Server(*_state(self.marks, "PostgreSQL", now)),
             redis=self._redis(groups, now),
             dead_letters=self._dead_letters(),
-            proof=None,
+            proof=self.proof.reading.value if self.proof.reading is not None else None,
         )
 
     # -- hops --------------------------------------------------------------------------------------------------------

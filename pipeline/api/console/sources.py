@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar, get_args
 
 from redis.exceptions import NoPermissionError
 
+from pipeline.api.console.schemas import Proof, State
 from pipeline.api.database import Database
 from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
@@ -28,6 +29,8 @@ WATCHED_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
 _KAFKA_SECONDS: Final = 3.0
 LETTERS_SECONDS: Final = 5.0
+PROOF_STALE_SECONDS: Final = 3_600.0
+"""As old as this the alert PipelineProofStale fires, too."""
 MOST_COUNTED: Final = 50_000
 """Dead letters of one code are counted up to here: to count millions every few seconds costs more than it tells."""
 
@@ -146,6 +149,19 @@ async def ask_waiting(database: Database) -> Waiting:
     return Waiting({code: count for code, count in rows if count})
 
 
+async def ask_proof(database: Database, topic: str) -> Proof | None:
+    """Return how the verifier's last step found the topic, of the group that is worst; None before its first.
+
+    Raises UnavailableError.
+    """
+    rows = await database.rows(_PROOF, [topic])
+    if not rows:
+        return None
+    differences, behind, age = rows[0]
+    state: State = "down" if differences else "degraded" if age > PROOF_STALE_SECONDS else "ok"
+    return Proof(state, differences, behind, round(float(age), 1))
+
+
 async def ask_redis(valkey: Valkey, topic: str, groups: Callable[[], list[str]]) -> dict[str, dict[int, int]]:
     """Return where Redis stands, by group and partition. Raises UnavailableError."""
     found = {}
@@ -172,3 +188,10 @@ SELECT code, (SELECT count(*) FROM (SELECT FROM dlq_events WHERE dlq_events.code
                                     LIMIT %s) AS found)
 FROM unnest(%s::text[]) AS codes(code)
 """  # noqa: S608 - a constant of ours
+
+
+_PROOF: Final = """
+SELECT sum(differences)::bigint, sum(behind_records)::bigint,
+       max(greatest(0, extract(epoch FROM now() - coalesce(level_at, checked_at))))
+FROM pipeline_proof_state WHERE topic = %s HAVING count(*) > 0
+"""

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from pipeline.contract.boards import ALLTIME, board_key
 from pipeline.local.server import Server
 from tests import texts
+from tests.commanding import gamemetrics
 from tests.consuming import consume_all
 from tests.edges import EVENT, EdgeUnderTest, running_edge
 from tests.place import Place
@@ -62,6 +63,14 @@ def test_an_event_is_found_at_every_hop(place: Place) -> None:
             3,
             [EVENT["game_id"]],
         )
+        assert gamemetrics(place, "verify").returncode == 0
+        proven = stream.until(lambda seen: seen["proof"])["proof"]
+        assert (proven["state"], proven["differences"], proven["behind_records"]) == ("ok", 0, 0)
+        assert 0 <= proven["age_seconds"] < 600
+        with place.pg() as connection:
+            connection.execute("UPDATE player_event_counts SET events = events + 1")
+        assert gamemetrics(place, "verify", "--full").returncode == 1
+        stream.until(lambda seen: seen["proof"]["state"] == "down" and seen["proof"]["differences"] > 0)
         assert ask(edge, "games") == {"games": [EVENT["game_id"]], "next": None}
         assert ask(edge, f"games/{EVENT['game_id']}/days")["days"] == ["2024-01-15"]
 

@@ -67,7 +67,7 @@ function Sent({ shown, show }) {
 }
 
 function Refusals() {
-  const load = useLoad((signal) => get("/api/v1/console/refusals", signal), ["refusals"], 3000);
+  const load = useLoad((signal) => get("/api/v1/refusals", signal), ["refusals"], 3000);
   const absent = load.error && [404, 501].includes(load.error.status);
   return html`<${Card} title="Refused at the door">
     ${absent
