@@ -123,15 +123,15 @@ def refused_keys_forgotten(patch: Patch, directory: Path) -> None:
 
 def start_where_kafka_says(patch: Patch, place: Place) -> None:
     """The committed offset, and not the watermark, says where to read on."""
-    original = Standings.watermarks
+    original = Standings.take_up
 
-    def watermarks(self: Standings, partitions: list[int]) -> dict[int, int]:
-        marks = original(self, partitions)
+    def take_up(self: Standings, partitions: list[int]) -> dict[int, int]:
+        offsets = original(self, partitions)
         with Consumer({**place.stack.kafka.config(), "group.id": place.group}) as client:
             committed = client.committed([TopicPartition(place.topic, p) for p in partitions], timeout=10)
-        return marks | {one.partition: one.offset for one in committed if one.offset >= 0}
+        return offsets | {one.partition: one.offset for one in committed if one.offset >= 0}
 
-    patch.setattr(Standings, "watermarks", watermarks)
+    patch.setattr(Standings, "take_up", take_up)
 
 
 def commit_first(patch: Patch) -> None:
