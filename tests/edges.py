@@ -84,9 +84,14 @@ class EdgeUnderTest:
         return self._process.returncode, logged
 
     def kill_if_running(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
+        """End it, unless it was stopped; show what one that ended by itself had said."""
+        if self._process is None or self._process.stderr is None or self._process.stderr.closed:
+            return
+        died = self._process.poll()
+        self._process.kill()
+        _, logged = self._process.communicate()
+        if died is not None:
+            print(f"the edge had ended with {died}:\n{logged}", file=sys.stderr)  # noqa: T201
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: Headers | None = None) -> Reply:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)

@@ -74,7 +74,8 @@ def _account(settings: Settings) -> tuple[str, str]:
 class Account:
     """The account of one running client, which takes a changed password up at its next connection to a broker.
 
-    The client asks nobody when it connects. So it is told: now and then, and at once when a broker turned it away.
+    The client asks nobody when it connects. So it is told: now and then, and soon after a broker turned it away. Never
+    from one of its own callbacks: confluent-kafka aborts the process at the callback that follows (seen).
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -82,7 +83,7 @@ class Account:
         self._told = _account(settings)
 
     def renew(self, client: Consumer | Producer | AdminClient) -> bool:
-        """Tell the client, if the account has changed; return whether it has."""
+        """Tell the client, if the account has changed; return whether it has. Not for callbacks."""
         if (
             not self._settings.kafka_security_protocol.startswith("SASL")
             or (now := _account(self._settings)) == self._told

@@ -85,6 +85,7 @@ class Ingest:
         self._settings = settings
         self._topic = settings.kafka_topic
         self._turned_away: KafkaError | None = None
+        self._renewing = False
         self._met: PipelineError | None = None
         self._max_in_flight_bytes = max_in_flight_bytes
         self._account = Account(settings)
@@ -219,6 +220,8 @@ class Ingest:
         """
         try:
             (wait or self._producer.poll)(seconds)
+            if self._renewing:  # asked for by the callback, which may not do it
+                self._renew()
         except KafkaException as error:
             self._fault = f"the Kafka client is broken: {error.args[0].str()}"
             if not self._broken:
@@ -271,8 +274,7 @@ class Ingest:
     async def _probe(self) -> None:
         """Learn whether the topic's partitions have leaders; in a thread, because the call blocks."""
         was = self.reachable
-        if self._account.renew(self._producer):
-            self._turned_away = None
+        self._renew()
         try:
             found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_S)
             met = fault_of(found.topics[self._topic], self._settings)
@@ -296,6 +298,12 @@ class Ingest:
         if was != self.reachable:
             _log.info("Kafka is reachable" if self.reachable else "Kafka is unreachable", fault=self.fault)
 
+    def _renew(self) -> None:
+        """Have the client take up an account that has changed; what the one before was told is then no news."""
+        self._renewing = False
+        if self._account.renew(self._producer):
+            self._turned_away = None
+
     async def _denial(self) -> str:
         """Ask whether the account may write to the topic; return why not."""
         try:
@@ -307,8 +315,8 @@ class Ingest:
         return ""
 
     def _on_error(self, error: KafkaError) -> None:
-        if turns_away(error) and not self._account.renew(self._producer):
-            self._turned_away = error
+        if turns_away(error):
+            self._turned_away, self._renewing = error, True
         if self._seldom(error.str()):
             _log.warning("Kafka client", error=error.str())
 

@@ -50,6 +50,7 @@ class Source:
         self._account = Account(settings)
         self._seldom = Seldom()
         self._renew_at = monotonic() + _RENEW_SECONDS
+        self._turned_away = ""
         self.refusal = ""
         """Why Kafka denies the account the topic or the group; empty once it gives records again."""
         self._paused = False
@@ -89,8 +90,9 @@ class Source:
         Raises HaltError, ConfigurationError, and what the assignment's callbacks raise.
         """
         if monotonic() > self._renew_at:
-            self._account.renew(self._consumer)
-            self._renew_at = monotonic() + _RENEW_SECONDS
+            if not self._account.renew(self._consumer) and self._turned_away:
+                self.refusal = self._turned_away
+            self._turned_away, self._renew_at = "", monotonic() + _RENEW_SECONDS
         try:
             messages = self._consumer.consume(limit, timeout)
         except KafkaException as error:
@@ -108,11 +110,12 @@ class Source:
         return Records(frame_of(good), ends, header_bytes(good))
 
     def _on_error(self, error: KafkaError) -> None:
-        """Learn why the client has no connection: it goes on trying. A password that has changed is tried at once."""
+        """Learn why the client has no connection: it goes on trying. A password that has changed is taken up next."""
         if self._seldom(error.str()):
             log.warning("kafka client", error=error.str())
-        if turns_away(error) and not self._account.renew(self._consumer):
-            self.refusal = str(translate(error, self._settings))
+        if turns_away(error):
+            self._turned_away = str(translate(error, self._settings))
+            self._renew_at = 0.0
 
     def _note(self, message: Message, ends: dict[int, int]) -> None:
         """Raise what stops the consumer; log what passes by itself; note the end of a partition.

@@ -82,8 +82,8 @@ def test_no_call_passes_the_scopes_of_a_key(place: Place, edge: EdgeUnderTest) -
 
 def test_a_key_that_may_change_things_may_look_at_them(place: Place, edge: EdgeUnderTest) -> None:
     admin = make_key(place, "admin", "--scope", "admin")
-    eventually(lambda: edge.get("/api/v1/console/audit", {"X-API-Key": admin}).status == 200, timeout=10)
-    assert edge.send(EVENT, {"X-API-Key": admin}).status == 403
+    eventually(lambda: edge.send(EVENT, {"X-API-Key": admin}).status == 403, timeout=10)
+    assert edge.get("/api/v1/console/audit", {"X-API-Key": admin}).status == 200
     assert "all games" in keys(place, "create", "of-a-game", "--scope", "admin", "--game", "g", code=2, said=True)
 
 
