@@ -18,7 +18,7 @@ _ALERT_SECONDS: Final = 2.0
 """In TLS 1.3 a server tells what it thinks of our certificate after the handshake, and otherwise nothing."""
 
 POSTGRES_GREETING: Final = struct.pack("!ii", 8, 80877103)
-"""PostgreSQL's SSLRequest: it answers "S" where it speaks TLS."""
+"""PostgreSQL's SSLRequest: it answers "S" if it speaks TLS."""
 
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAME, _WRONG_ADDRESS = 9, 10, 62, 64
 _UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21})
@@ -135,7 +135,7 @@ def fault(files: Files, host: str, port: int, greeting: bytes = b"") -> str:
 
 
 def reason(files: Files, where: str, error: ssl.SSLError) -> str:
-    """Say what an error of the handshake means, with the setting and what to do; empty where nobody knows."""
+    """Say what an error of the handshake means, with the setting and what to do; empty if nobody knows."""
     names, said = files.names, _said(error)
     if isinstance(error, ssl.SSLCertVerificationError):
         return _unverified(names, where, error.verify_code, error.verify_message)

@@ -25,7 +25,7 @@ class Stream:
         self._rest = rest
 
     def next(self) -> tuple[str, Any] | None:
-        """Read the next event: its name and content; None where the stream ended."""
+        """Read the next event: its name and content; None if the stream ended."""
         while b"\n\n" not in self._rest:
             piece = self.client.recv(65536)
             if not piece:

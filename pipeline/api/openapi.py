@@ -147,7 +147,7 @@ def _write_paths() -> dict[str, Any]:
             "postEvents",
             f"Send up to {MAX_EVENTS} events of {MAX_BYTES >> 20} MiB in all",
             "A JSON array, or NDJSON; gzip or zstd, if Content-Encoding says so. Each event is judged for itself. "
-            "event_ids has an entry for each event in its order, null where it was rejected. A 503 with unconfirmed "
+            "event_ids has an entry for each event in its order, null if it was rejected. A 503 with unconfirmed "
             "says which events Kafka did not confirm; those may have been stored or not.",
             security=_WRITERS,
             requestBody={"required": True, "content": {_JSON: events, "application/x-ndjson": lines}},
@@ -191,7 +191,7 @@ def _read_paths() -> dict[str, Any]:
             "getRefusals",
             "The last refusals of the keys that this one may see, the newest first",
             "Those of keys that may touch no game that this one may not; a key for all games sees all. For what its "
-            "sender did not see: an event that was accepted is not here, and where it was refused later it is a dead "
+            "sender did not see: an event that was accepted is not here, and if it was refused later it is a dead "
             "letter. Kept for a few days, the last of each key, and of a flood of them a part.",
             parameters=[_query(OF_KEY, {"type": "string"}, "Only those of the key of this name"), _whole(NEWEST)],
             responses={"200": _answered("Found", schemas.RefusedEvents([_REFUSED])), **_errors(400, 401, 403, 431)},

@@ -17,7 +17,7 @@ _day = re.compile(r"\d{4}-\d\d-\d\d\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A parameter that is a whole number: its value where it is missing, and between which it lies."""
+    """A parameter that is a whole number: its value if it is missing, and between which it lies."""
 
     name: str
     missing: int
@@ -68,7 +68,7 @@ def whole(asked: Mapping[str, str], one: Whole) -> int:
 
 
 def identifier(asked: Mapping[str, str], name: str) -> str | None:
-    """Return the value of a parameter that names a player or a game, None where it is missing. Raises Refusal."""
+    """Return the value of a parameter that names a player or a game, None if it is missing. Raises Refusal."""
     value = asked.get(name)
     if value is not None and not is_identifier(value):
         raise Refusal(400, f"{name}: must be {ID_RULE}")

@@ -144,7 +144,7 @@ class RefusedEvent(msgspec.Struct, frozen=True):
     at: Time
     key: Annotated[str, Meta(description="The name of the key that sent it")]
     reason: Annotated[str, Meta(description="What its sender was told")]
-    field: Annotated[str, Meta(description="The field at fault; empty where it is the event or the body as a whole")]
+    field: Annotated[str, Meta(description="The field at fault; empty if it is the event or the body as a whole")]
     event_type: str | None
     player_id: str | None
     event_id: str | None

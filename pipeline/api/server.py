@@ -56,7 +56,7 @@ def serve(settings: Settings) -> None:
 class Watch:
     """What the loop calls where a callback or a task raised: nobody would do its work, so the process ends in order.
 
-    Not where it was a connection's own, which is closed then, nor where a server was only away.
+    Not if it was a connection's own, which is closed then, nor if a server was only away.
     """
 
     def __init__(self) -> None:
@@ -69,7 +69,7 @@ class Watch:
         return [("edge_faults", "Callbacks and tasks that raised, since the start", self.faults)]
 
     def __call__(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Count and log a fault; end the process where it is one of the program's."""
+        """Count and log a fault; end the process if it is one of the program's."""
         error = context.get("exception")
         if isinstance(error, UnavailableError):
             _log.warning(context["message"], error=str(error))
@@ -143,7 +143,7 @@ async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
 async def _admit_somebody(
     settings: Settings, keyring: Keyring, store: KeyStore, stack: contextlib.AsyncExitStack
 ) -> None:
-    """Start to read the keys. Raises ConfigurationError where nobody could ever be let in."""
+    """Start to read the keys. Raises ConfigurationError if nobody could ever be let in."""
     loading = watched(store.keep_loading())
     stack.push_async_callback(cancel, loading)
     with contextlib.suppress(TimeoutError):  # a database that is away must not keep the edge from starting

@@ -183,7 +183,7 @@ class _Wire:
 
 
 class Script:
-    """A server-side script, loaded where it is not known."""
+    """A server-side script, loaded if it is not known."""
 
     def __init__(self, valkey: Valkey, source: str) -> None:
         self._valkey = valkey

@@ -127,7 +127,7 @@ def stats_key(player_id: str) -> str:
 
 
 def stats_player(key: str) -> str | None:
-    """Return the player whose hash a key names, or None where it names none."""
+    """Return the player whose hash a key names, or None if it names none."""
     return key.removeprefix(_STATS) if key.startswith(_STATS) else None
 
 
@@ -137,7 +137,7 @@ def board_key(game_id: str, label: str) -> str:
 
 
 def read_board_key(key: str) -> tuple[str, Period, date]:
-    """Read a board's key as game, period and first day (of all time: date.min). Raises ValueError where it is none."""
+    """Read a board's key as game, period and first day (of all time: date.min). Raises ValueError if it is none."""
     name = key.removeprefix(_BOARDS)
     game, period, day = name.removesuffix(f":{ALLTIME.name}"), ALLTIME, date.min
     if game == name:

@@ -84,7 +84,7 @@ _Matches = Callable[[str], re.Match[str] | None]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One valid event: `data` is the JSON text as it was sent, `score` is None where the type has none."""
+    """One valid event: `data` is the JSON text as it was sent, `score` is None if the type has none."""
 
     event_id: uuid.UUID
     event_type: str
@@ -199,7 +199,7 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
 
 
 def score_of(event_type: str, data: Mapping[str, Any], scoring: Scoring) -> int | None:
-    """Return the score of an event, or None where its type does not score. Raises EventError for a bad score."""
+    """Return the score of an event, or None if its type does not score. Raises EventError for a bad score."""
     rule = scoring.get(event_type)
     if rule is None:
         return None
@@ -215,7 +215,7 @@ def score_of(event_type: str, data: Mapping[str, Any], scoring: Scoring) -> int 
 
 
 def record_time(milliseconds: int) -> datetime | None:
-    """Turn a Kafka record's own time into one, or None where it is none (RECORD_TIMES)."""
+    """Turn a Kafka record's own time into one, or None if it is none (RECORD_TIMES)."""
     return _UNIX + milliseconds * _MILLISECOND if milliseconds in RECORD_TIMES else None
 
 
@@ -309,7 +309,7 @@ def _check_tree(data: dict[str, Any], depth: int) -> None:
 
 
 def may_be_too_fine(data: bytes) -> bool:
-    """Tell whether JSON text may hold a number of more digits than MAX_SCALE; never False where it does."""
+    """Tell whether JSON text may hold a number of more digits than MAX_SCALE; never False if it does."""
     if b"e-" not in data and b"E-" not in data and len(data) < MAX_SCALE:
         return False
     return _fine_number.search(data) is not None

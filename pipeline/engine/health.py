@@ -106,7 +106,7 @@ class _Server(ThreadingHTTPServer):
 def serve_health(health: ConsumerHealth, port: int, host: str = "") -> ThreadingHTTPServer:
     """Answer /health/live, /health/ready and /metrics on a port, from a thread; close it with `shutdown`.
 
-    On every address of both families where no host is given, or of the one that the machine has.
+    On every address of both families if no host is given, or of the one that the machine has.
     """
 
     class Handler(BaseHTTPRequestHandler):

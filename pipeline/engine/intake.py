@@ -18,7 +18,7 @@ POLL_BYTES: Final = 4 << 20
 """What is polled at once is Python's objects, whose memory nothing else can use later: by the size of the records
 before, and for the case that the next ones are larger never more than a thousand."""
 IDLE_SECONDS: Final = 0.5
-"""How long the loop waits where nothing can be due sooner."""
+"""How long the loop waits if nothing can be due sooner."""
 LANDING_SECONDS: Final = 0.05
 """How long it waits while epochs are under way, whose landing it must not be late for."""
 PAUSE_AFTER_SECONDS: Final = 5.0

@@ -107,7 +107,7 @@ class LoopRetry(Retry):
         self._worker = Worker("beside")
 
     def beside(self, work: Callable[[], T]) -> T:
-        """Return what the work returns, or raise what it raises. Raises StoppedError where it hangs at the end.
+        """Return what the work returns, or raise what it raises. Raises StoppedError if it hangs at the end.
 
         Nothing that calls the source: while it polls, it waits for any other thread's call, and that one for the poll.
         """

@@ -17,7 +17,7 @@ Trigger = Literal["events", "bytes", "wait"]
 RECORD_COLUMNS: Final = pl.Schema(
     {"partition": pl.Int32, "offset": pl.Int64, "timestamp": pl.Int64, "key": pl.Binary, "value": pl.Binary}
 )
-"""A Kafka record; `timestamp` in milliseconds since 1970, -1 where it has none."""
+"""A Kafka record; `timestamp` in milliseconds since 1970, -1 if it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ class Lane(Protocol):
     def read(self, records: pl.DataFrame) -> pl.DataFrame:
         """Return the events (columns of EVENT_SCHEMA) of the records that this lane vouches for; `row` tells which.
 
-        `records`: partition, offset, row, received (Datetime us UTC, null where the record's own time is none), value
+        `records`: partition, offset, row, received (Datetime us UTC, null if the record's own time is none), value
         (String, null for what is no text).
         """
         ...

@@ -92,7 +92,7 @@ class Epoch:
 
 
 def prepare(spans: Spans, decoded: Decoded, plan: Plan) -> Epoch:
-    """Sort, aggregate and encode decoded records. Raises HaltError where most of them meet a fault of ours."""
+    """Sort, aggregate and encode decoded records. Raises HaltError if most of them meet a fault of ours."""
 
     def work(events: pl.DataFrame) -> tuple[pl.DataFrame, Effects]:
         ordered = sort_by_identity(events)
@@ -108,7 +108,7 @@ def prepare(spans: Spans, decoded: Decoded, plan: Plan) -> Epoch:
 def rehearsed(epoch: Epoch, plan: Plan) -> Epoch:
     """Do all that is done to events while they are written, and nothing else: those on which it raises are rejected.
 
-    Raises HaltError where most of them do. `faults` are those of this time only.
+    Raises HaltError if most of them do. `faults` are those of this time only.
     """
 
     def work(events: pl.DataFrame) -> pl.DataFrame:

@@ -25,7 +25,7 @@ _COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "event_timestamp": pl.Datetime("us", "UTC"),
     "ingested_at": pl.Datetime("us", "UTC"),
     "data": pl.String,  # the JSON text as it was sent
-    "score": pl.Int64,  # null where the event's type does not score
+    "score": pl.Int64,  # null if the event's type does not score
     "row": pl.UInt32,  # the place of its record among the epoch's values
 }
 EVENT_SCHEMA: Final = pl.Schema(_COLUMNS)
@@ -45,7 +45,7 @@ EVENT_COLUMNS: Final = (
 
 
 def text_or_null(values: pl.Series) -> pl.Series:
-    """View bytes as text; null where they are not UTF-8 (polars refuses the whole column for one of them)."""
+    """View bytes as text; null if they are not UTF-8 (polars refuses the whole column for one of them)."""
     try:
         return values.cast(pl.String)
     except pl.exceptions.ComputeError:

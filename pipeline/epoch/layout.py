@@ -2,7 +2,7 @@
 
 No JSON decoder runs. The edge writes seven keys in one order and nothing between them, so a record is proven to be such
 an object by where its markers lie (`","player_id":"` and so on): the texts between may hold neither quote nor
-backslash, so that no marker can be part of a text. `data` is taken where it is an object of few levels, which one
+backslash, so that no marker can be part of a text. `data` is taken if it is an object of few levels, which one
 regular expression tells whole and valid from not (`epoch.grammar`).
 
 What is read here was fully checked by the rules of `contract.event`; whatever else there is, is left to the decoders.
@@ -53,7 +53,7 @@ class LayoutLane:
 
 
 def _places() -> list[pl.Expr]:
-    """Find each marker's first place, in bytes; null where there is none."""
+    """Find each marker's first place, in bytes; null if there is none."""
     text = pl.col("value")
     found = [
         text.str.find(marker, literal=True).cast(pl.Int64).alias(f"at_{name}") for name, marker in _MARKERS.items()
@@ -113,10 +113,10 @@ def _parsed(scoring: Scoring) -> list[pl.Expr]:
 
 
 def _score(scoring: Scoring) -> pl.Expr:
-    """Read the score of each event, or its default; null where its type has none, and where it is not sure.
+    """Read the score of each event, or its default; null if its type has none, and if it is not sure.
 
     In a valid object, a quote, a name, a quote and a colon outside of any string are the key of that name; it is the
-    one that counts where it lies in nothing nested, and where none after it has its name, spelled so or by escapes.
+    one that counts if it lies in nothing nested, and if none after it has its name, spelled so or by escapes.
     """
     key, before, after = pl.col("score_key"), pl.col("before"), pl.col("after")
     once = before.str.contains(AT_TOP_LEVEL) & ~after.str.contains(key, literal=True)

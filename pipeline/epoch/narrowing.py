@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 _MOST_CHARACTERS: Final = 500
 _PANIC: Final = "PanicException"
-"""What code in Rust raises where it panics, a BaseException; each library has a class of its own by this name."""
+"""What code in Rust raises when it panics, a BaseException; each library has a class of its own by this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Tally:
 class Narrowed(Generic[T]):
     """The rows that work can be done on, what came of it, and the others: one row each, with the text of its error.
 
-    `first` is what the whole set raised, None where it raised nothing.
+    `first` is what the whole set raised, None if it raised nothing.
     """
 
     kept: pl.DataFrame
@@ -92,7 +92,7 @@ Enough = Callable[[int, int], bool]
 
 
 def attempt(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Unforeseen:
-    """Do some work, and return what it raised where nobody foresaw that. Raises PipelineError and MemoryError."""
+    """Do some work, and return what it raised if nobody foresaw that. Raises PipelineError and MemoryError."""
     try:
         return work(*args, **kwargs)
     except (PipelineError, MemoryError):

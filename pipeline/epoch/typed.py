@@ -62,7 +62,7 @@ class TypedLane:
         return columns.with_columns(self._parsed).filter(self._sure).select(EVENT_SCHEMA.names())
 
     def _vouched_scores(self, found: list[_Typed]) -> list[int | None]:
-        """Read the score of each event; None where its type has none, or must have one and this cannot vouch for it."""
+        """Read the score of each event; None if its type has none, or must have one and this cannot vouch for it."""
         scores: list[int | None] = []
         for one in found:
             decode = self._scores.get(one.event_type)
@@ -78,7 +78,7 @@ class TypedLane:
 
 
 def _each(decode: Callable[[Any], _Typed], values: Iterable[str | None]) -> list[_Typed | None]:
-    """Decode each value; None where it does not decode: a tombstone is a TypeError, deep nesting a RecursionError."""
+    """Decode each value; None if it does not decode: a tombstone is a TypeError, deep nesting a RecursionError."""
     out: list[_Typed | None] = []
     decoded = map(decode, values)
     while True:
@@ -97,7 +97,7 @@ def _score_decoder(rule: ScoreRule) -> Callable[[msgspec.Raw], Any]:
 
 
 def _times(texts: pl.Series) -> pl.Series:
-    """Parse RFC 3339 texts to UTC microseconds; null where one is not of this lane's form."""
+    """Parse RFC 3339 texts to UTC microseconds; null if one is not of this lane's form."""
     right = texts.set(~texts.str.contains(_TIME), None)
     # The form in which most times come, which polars parses in a third of the time of any form.
     parsed = right.str.to_datetime(event.POLARS_TIMESTAMP, time_unit="us", strict=False).dt.replace_time_zone("UTC")
@@ -107,7 +107,7 @@ def _times(texts: pl.Series) -> pl.Series:
 
 
 def _parsed() -> list[pl.Expr]:
-    """Parse the columns that come as text; null where one is not of this lane's form."""
+    """Parse the columns that come as text; null if one is not of this lane's form."""
     ids = pl.col("event_id").str
     digits = pl.concat_str([ids.slice(0, 8), ids.slice(9, 4), ids.slice(14, 4), ids.slice(19, 4), ids.slice(24, 12)])
     return [

@@ -119,7 +119,7 @@ class Browser:
         return page
 
     def offset_at(self, partition: int, milliseconds: int) -> int:
-        """Return the offset of the first record that is as new as that; the end where none is."""
+        """Return the offset of the first record that is as new as that; the end if none is."""
         asked = TopicPartition(self._topic, partition, milliseconds)
         try:
             (found,) = self._consumer.offsets_for_times([asked], timeout=_ASK_SECONDS)
@@ -141,7 +141,7 @@ class Browser:
         return Page(*known)
 
     def _window(self, partition: int, start: int, stop: int, deadline: float) -> list[Message] | int | None:
-        """Return the records between two offsets; where they are too large together, how many make a page; or None."""
+        """Return the records between two offsets; if they are too large together, how many make a page; or None."""
         found: list[Message] = []
         size = 0
         for message in self._read(partition, start, stop, deadline):
@@ -203,5 +203,5 @@ def _size(message: Message) -> int:
 
 
 def _above(offset: int | None, first: int) -> int | None:
-    """Return where the page of what is older ends; None where nothing is."""
+    """Return where the page of what is older ends; None if nothing is."""
     return offset if offset is not None and offset > first else None

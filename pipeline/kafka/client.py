@@ -33,7 +33,7 @@ _HANDSHAKE: Final = re.compile(r"ssl://(\[[^\]]+\]|[^:/]+):(\d+)/")
 def client_config(settings: Settings) -> dict[str, Any]:
     """Return the librdkafka settings that every client of the pipeline shares: where, and as whom.
 
-    Raises ConfigurationError where a file of TLS is no use: the client itself would only say that it cannot be made.
+    Raises ConfigurationError if a file of TLS is no use: the client itself would only say that it cannot be made.
     """
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
@@ -132,7 +132,7 @@ def topic_id(settings: Settings, needed: AclOperation | None = None) -> str:
         topic = answer.result(timeout=ASK_SECONDS + 1)
     except KafkaException as error:
         admin.poll(0)
-        # Where nobody answered, what the client met says more than that nobody did.
+        # If nobody answered, what the client met says more than that nobody did.
         unanswered = error.args[0].code() == KafkaError._TIMED_OUT and refused  # noqa: SLF001 - its public name
         met = refused[0] if unanswered else error.args[0]
         raise why_refused([*refused, error.args[0]], settings) or translate(met, settings) from error
@@ -171,7 +171,7 @@ def _brokers(errors: list[KafkaError], settings: Settings) -> list[tuple[str, in
 
 
 def translate(error: KafkaError, settings: Settings) -> PipelineError:
-    """Turn what the client raises or reports into one of our errors, naming the variable where one is at fault."""
+    """Turn what the client raises or reports into one of our errors, naming the variable if one is at fault."""
     code = error.code()
     if is_authentication(error):
         return RefusedError(f"KAFKA_USERNAME, KAFKA_PASSWORD: authentication failed: {error.str()}")

@@ -44,11 +44,11 @@ class Budget:
     spent: bool = False
 
     def seconds(self) -> float:
-        """Return how much time is left, and a moment where none is."""
+        """Return how much time is left, and a moment if none is."""
         return max(0.01, self.deadline - monotonic())
 
     def take(self, records: int) -> bool:
-        """Count what was read; False where that was the last."""
+        """Count what was read; False if that was the last."""
         self.records -= records
         self.spent = self.spent or self.records <= 0 or monotonic() > self.deadline
         return not self.spent
@@ -69,7 +69,7 @@ class Lookup:
             self._open = None
 
     def partitions(self, budget: Budget) -> list[int]:
-        """Return the partitions that there are. Raises ConfigurationError where there is no such topic."""
+        """Return the partitions that there are. Raises ConfigurationError if there is no such topic."""
         with self._translated():
             found = self._client().list_topics(self._topic, timeout=budget.seconds()).topics[self._topic]
         if found.error is not None:
@@ -94,7 +94,7 @@ class Lookup:
     def read(self, stretches: Iterable[Stretch], budget: Budget) -> Iterator[list[Message]]:
         """Yield the committed records of stretches, those of one partition in order, until the budget is spent.
 
-        Raises UnavailableError where nothing came of them at all: that is no answer.
+        Raises UnavailableError if nothing came of them at all: that is no answer.
         """
         left = {one.partition: one for one in stretches if one.start < one.stop}
         if not left:

@@ -45,7 +45,7 @@ _SIZES_EVERY: Final = 15
 _NEWS_S: Final = 10.0
 """How long a record that was not confirmed is the last word, while none follows: who is not ready is sent none."""
 _LASTING: Final = DENIED | {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001 - public name
-"""What a topic answers to a record where it will answer the next one likewise, until someone mends it."""
+"""What a topic answers to a record if it will answer the next one likewise, until someone mends it."""
 
 Settled = Callable[[KafkaError | None, Message | None], None]
 """Called once for each record, on the loop's thread, with None when Kafka has it. It must not raise."""

@@ -26,7 +26,7 @@ STORED_NOT: Final = frozenset(
         KafkaError.POLICY_VIOLATION,
     }
 )
-"""What a broker answers where it looked at a batch and stored none of it: nobody need wonder whether it did."""
+"""What a broker answers if it looked at a batch and stored none of it: nobody need wonder whether it did."""
 
 TOO_LARGE: Final = frozenset({KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE})
 
@@ -37,7 +37,7 @@ _SETTING: Final = "max.message.bytes"
 class SizeLimit:
     """What one topic takes at once, asked of it (`ask` blocks), or learnt where the account may not ask.
 
-    `topic` is its max.message.bytes, None where it is not known. `batch` is how large a batch is made.
+    `topic` is its max.message.bytes, None if it is not known. `batch` is how large a batch is made.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -49,7 +49,7 @@ class SizeLimit:
         self.batch = BATCH_BYTES
 
     def ask(self, within: float) -> None:
-        """Ask the topic; what is known stays where it does not answer, or the account may not ask."""
+        """Ask the topic; what is known stays if it does not answer, or the account may not ask."""
         if self._admin is None:
             try:
                 self._admin = AdminClient({**client_config(self._settings), "log_level": 0})
@@ -74,14 +74,14 @@ class SizeLimit:
             self.batch = max(1, self.batch // 2)
 
     def fault(self, size: int) -> str:
-        """Return why a record of so many bytes of key and value can never be stored; nothing where it can, or may."""
+        """Return why a record of so many bytes of key and value can never be stored; nothing if it can, or may."""
         if self.topic is None or size + FRAME_BYTES <= self.topic:
             return ""
         most = max(0, self.topic - FRAME_BYTES)
         return f"the record has {size} bytes; Kafka's topic {self._name} takes {most} ({_SETTING} {self.topic})"
 
     def lasting(self, size: int) -> str:
-        """Return why a record that was refused as too large always will be; nothing where a smaller batch may pass."""
+        """Return why a record that was refused as too large always will be; nothing if a smaller batch may pass."""
         if self.topic is None and self.batch <= size:
             return f"the record has {size} bytes, more than Kafka's topic {self._name} takes ({_SETTING})"
         return self.fault(size)

@@ -63,7 +63,7 @@ class Topic:
             raise translate(error.args[0], self._settings) from error
 
     def committed(self, partitions: list[int]) -> dict[int, int | None]:
-        """Return what the group committed of each partition; None where it committed nothing."""
+        """Return what the group committed of each partition; None if it committed nothing."""
         asked = [TopicPartition(self._name, p) for p in partitions]
         try:
             found = self._consumer.committed(asked, timeout=ASK_SECONDS)

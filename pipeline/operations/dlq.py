@@ -104,7 +104,7 @@ class DeadLetters:
     def redrive(self, ids: Sequence[int]) -> Redriven:
         """Send letters to their topic again, dropped ones not.
 
-        Raises UnknownLetterError, and UnavailableError where Kafka did not acknowledge all: what it did is marked.
+        Raises UnknownLetterError, and UnavailableError if Kafka did not acknowledge all: what it did is marked.
         """
         self._check_known(ids)
         asked = sql.SQL("id = ANY({})").format(sql.Literal(list(ids)))

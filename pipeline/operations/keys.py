@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.sinks.connection import connect, translated
 
 SCOPES: Final = ("write", "read")
-"""What a key may do where nothing else is asked for."""
+"""What a key may do if nothing else is asked for."""
 
 ADMIN: Final = "admin"
 """The scope of those who may change things through the console; it is given by name only."""

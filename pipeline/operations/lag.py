@@ -16,7 +16,7 @@ from pipeline.verify.groups import Group, read_groups
 class Standing:
     """One partition of one group: PostgreSQL's watermark (the truth), the log's end, Redis, Kafka's committed offset.
 
-    `redis` is None for a group without counters there, or where Redis knows no watermark; `fault` is "" where all is
+    `redis` is None for a group without counters there, or if Redis knows no watermark; `fault` is "" if all is
     as it can be.
     """
 
@@ -77,7 +77,7 @@ def _redis(settings: Settings, group: Group) -> dict[int, int]:
 def _redis_fault(  # noqa: PLR0913, PLR0917 - the place of one partition
     connection: psycopg.Connection, settings: Settings, group_id: str, partition: int, mark: int, redis: int | None
 ) -> str:
-    """Say why Redis cannot come level by itself; "" where it is level, or the outbox reaches back to it."""
+    """Say why Redis cannot come level by itself; "" if it is level, or the outbox reaches back to it."""
     if redis is None:
         return "Redis was emptied: start a consumer, or run gamemetrics cache rebuild"
     if redis > mark:

@@ -100,7 +100,7 @@ def _require_workers(connection: psycopg.Connection, settings: Settings) -> None
 def _distribute(connection: psycopg.Connection) -> list[str]:
     """Spread the tables that are not yet, with the rows in them; returns which.
 
-    Each is a transaction: where one fails, those before it are distributed, and the next run goes on.
+    Each is a transaction: if one fails, those before it are distributed, and the next run goes on.
     """
     done = set(spread(connection))
     first, *others = SHARDED

@@ -4,7 +4,7 @@ The ledger's primary key is the identity of an event. Nearly every epoch is all 
 a savepoint; the key's refusal is how a duplicate is met. Only then is it asked which identities are known, and the rest
 copied again.
 
-Where PostgreSQL refuses a row, all of them are staged as bytes, which it refuses for nothing, and put into the ledger
+If PostgreSQL refuses a row, all of them are staged as bytes, which it refuses for nothing, and put into the ledger
 by one statement that says which it refused: a thousand at a time, and those of a thousand with a bad one among them one
 by one. That costs one pass however many there are. To look for them by halving cost two copies of an epoch for one, and
 a minute for 4,000 of them, in one transaction: a cost that whoever produces them would choose.
@@ -189,7 +189,7 @@ class Admission:
     def _one_by_one(
         self, connection: psycopg.Connection, events: pl.DataFrame, place: "_Place"
     ) -> tuple[pl.DataFrame, list[Rejected]]:
-        """Admit what is new and not refused, in one pass. Raises HaltError where most of the epoch is bad."""
+        """Admit what is new and not refused, in one pass. Raises HaltError if most of the epoch is bad."""
         events = _in_order(events)
         rows = pl.int_range(pl.len(), dtype=pl.Int64).alias("row")
         as_bytes = [
@@ -205,7 +205,7 @@ class Admission:
             replace(one, reason=f"PostgreSQL refused the event: {reason}")
             for one, reason in zip(bad, reasons.values(), strict=True)
         ]
-        # Where it stopped early, this raises: the rest was not looked at.
+        # If it stopped early, this raises: the rest was not looked at.
         self._bad_ratio.check([*place.rejected, *refused], place.total)
         kept = pl.Series([row for row, _ in fates], dtype=pl.Int64)
         return events.filter(~rows.is_in(kept.implode())), refused

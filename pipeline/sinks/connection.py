@@ -34,7 +34,7 @@ _REFUSED_START: Final = re.compile(r"unsupported startup parameter|permission de
 def connect(settings: Settings, application: str) -> psycopg.Connection:
     """Open a connection to the primary in autocommit mode, its session pinned and read back (`sinks.session`).
 
-    Raises UnavailableError, RefusedError where it is turned away, and ConfigurationError where no session of ours can
+    Raises UnavailableError, RefusedError if it is turned away, and ConfigurationError if no session of ours can
     be. A server that vanished is noticed within half a minute; one that is only slow is waited for.
     """
     try:
@@ -55,7 +55,7 @@ def connect(settings: Settings, application: str) -> psycopg.Connection:
 class Held:
     """A connection that is opened when needed, and given up after whatever the server said to an operation on it.
 
-    Given up whatever it was: an error says where one is (at a server that is read only now, that lost the temporary
+    Given up whatever it was: an error tells where one is (at a server that is read only now, that lost the temporary
     tables, that was restored), and what comes next must begin at the server that the name means now.
     """
 

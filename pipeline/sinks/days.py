@@ -26,7 +26,7 @@ class Days:
     """The time that a ledger's partitions cover, [start, end), and where each of them begins, in order (UTC).
 
     Without those that retention is about to drop. `apart` says how far PostgreSQL's clock is from this process's,
-    where that is too far; empty otherwise.
+    if that is too far; empty otherwise.
     """
 
     start: datetime
@@ -41,7 +41,7 @@ class Days:
 
     @property
     def lacking(self) -> str:
-        """Why valid events could meet no partition, which a day ahead may be; empty where none does."""
+        """Why valid events could meet no partition, which a day ahead may be; empty if none does."""
         if self.left >= _A_DAY:
             return ""
         return f"{self.apart or 'day partitions were not made'}, and no partition holds today's events"
@@ -71,7 +71,7 @@ class Days:
 
 
 def clocks_apart(connection: psycopg.Connection) -> str:
-    """Say how far PostgreSQL's clock is from ours where that is too far; empty where they agree.
+    """Say how far PostgreSQL's clock is from ours if that is too far; empty if they agree.
 
     Its time is that of the transaction: what is done in the same one goes by the clock that was compared.
     """

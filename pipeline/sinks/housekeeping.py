@@ -47,7 +47,7 @@ class Housekeeping:
     def step(self, chore: Chore) -> bool:
         """Do a little of a chore, where something is due; whether there may be more of it.
 
-        Raises UnavailableError where somebody is in its way, and while PostgreSQL's clock and this process's differ: a
+        Raises UnavailableError if somebody is in its way, and while PostgreSQL's clock and this process's differ: a
         clock that leapt would let days go that are wanted, or make partitions of years.
         """
         with self._held.use() as connection, connection.transaction():

@@ -114,7 +114,7 @@ class Cache:
     # -- replay ----------------------------------------------------------------------------------------------------
 
     def replay(self, wanted: frozenset[int] | None = None) -> bool:
-        """Apply what the outbox holds for partitions that lag (None: all); False where that does not reach."""
+        """Apply what the outbox holds for partitions that lag (None: all); False if that does not reach."""
         standings = self._sink.standings()  # read first: a healthy Redis is never ahead of a PostgreSQL read later
         return all(self._replay_partition(mark, standings.get(mark.partition)) for mark in self._marks(wanted))
 

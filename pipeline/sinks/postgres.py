@@ -125,7 +125,7 @@ class PostgresSink:
             return found
         mended = rehearsed(epoch, self._plan)
         self._report.of_records(mended.faults or [Fault("write", found, 0)])
-        return self._write(mended)  # raises it where no event is to blame
+        return self._write(mended)  # raises it if no event is to blame
 
     def _write(self, epoch: Epoch) -> Written:
         """Write an epoch, in more than one transaction where its events lie in too many partitions for one."""
@@ -142,7 +142,7 @@ class PostgresSink:
         )
 
     def _place(self) -> Days:
-        """Return the days that have partitions. Raises UnavailableError where today's events could meet none."""
+        """Return the days that have partitions. Raises UnavailableError if today's events could meet none."""
         days = self._days
         if days is None or days.lacking:
             days = self.read_days()

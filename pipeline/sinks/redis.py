@@ -149,7 +149,7 @@ class RedisSink:
             raise RefusedError(f"REDIS_USERNAME: the account {self._account!r} may not run {what}")
 
     def _policy(self) -> str:
-        """Ask what the server does when memory is short: by INFO, for where Redis is managed CONFIG is nobody's."""
+        """Ask what the server does when memory is short: by INFO, for if Redis is managed CONFIG is nobody's."""
         try:
             return str(self._client.info("memory")["maxmemory_policy"])
         except NoPermissionError:
@@ -191,7 +191,7 @@ class RedisSink:
     def restore(self, offsets: dict[int, int], token: bytes) -> None:
         """Set the watermarks after the counters were filled from PostgreSQL as of these offsets.
 
-        Raises UnavailableError where another refill began since the token was given: its counters are not these.
+        Raises UnavailableError if another refill began since the token was given: its counters are not these.
         """
         if offsets:
             with self.while_held(offsets, token) as pipe:
@@ -202,7 +202,7 @@ class RedisSink:
     def while_held(self, partitions: Iterable[int], token: bytes) -> "Iterator[Pipeline]":
         """Open a transaction that runs only while the token of `forget` stands for all these partitions.
 
-        Raises UnavailableError where another refill began since.
+        Raises UnavailableError if another refill began since.
         """
         fields = [self._field(partition) for partition in partitions]
         with translated(self._client), self._client.pipeline(transaction=True) as pipe:

@@ -21,7 +21,7 @@ class Account(CredentialProvider):
 
 
 def account(settings: Settings) -> Account | None:
-    """Return the account to connect as; None where the server asks for none."""
+    """Return the account to connect as; None if the server asks for none."""
     given = Account(settings)
     return given if any(given.get_credentials()) else None
 

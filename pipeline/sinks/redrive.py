@@ -1,6 +1,6 @@
 """A dead letter as it is read to be looked at or sent again, and what is sent in its place.
 
-It keeps the identity it had: where it carried no event_id or no timestamp, it is given those of its first place in the
+It keeps the identity it had: if it carried no event_id or no timestamp, it is given those of its first place in the
 topic, so that sending it twice, or again after only some of several were acknowledged, is one event. Where that place
 has no time either (a record's own may be any number), it is the time at which the first service met it.
 """
@@ -59,7 +59,7 @@ class Letter:
 
 
 def mended(letter: Letter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:
-    """Return the value to send, with its identity spliced in where it lacks one, and the headers that the edge sets.
+    """Return the value to send, with its identity spliced in if it lacks one, and the headers that the edge sets.
 
     The bytes are not written anew: a value that JSON readers disagree about must come back as it was.
     """

@@ -100,7 +100,7 @@ def snapshot(connection: psycopg.Connection) -> Iterator[None]:
 def refill(connection: psycopg.Connection, target: Target, plan: Plan) -> int:
     """Clear and fill all keys of the plan's projections, within a `snapshot`; returns how many rows were written.
 
-    Raises psycopg.Error, and UnavailableError where Redis is away.
+    Raises psycopg.Error, and UnavailableError if Redis is away.
     """
     written = 0
     if "stats" in plan.role.projections:

@@ -36,7 +36,7 @@ def known_migrations() -> list[Migration]:
 
 
 def applied_versions(connection: psycopg.Connection) -> set[int]:
-    """Return the versions a database has; none where it was never migrated."""
+    """Return the versions a database has; none if it was never migrated."""
     row = connection.execute("SELECT to_regclass('schema_migrations')").fetchone()
     if row is None or row[0] is None:
         return set()

@@ -18,7 +18,7 @@ _TIMED: Final = 7  # the version of UUIDs whose first 48 bits are milliseconds s
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Which event: its time where it is known, and where records of it are said to lie."""
+    """Which event: its time if it is known, and where records of it are said to lie."""
 
     player_id: str
     event_id: uuid.UUID
@@ -27,7 +27,7 @@ class Asked:
 
     @property
     def made_at(self) -> datetime | None:
-        """When the id was made, where it tells; the edge's own do. No proof: anybody may write any id."""
+        """When the id was made, if it tells; the edge's own do. No proof: anybody may write any id."""
         if self.event_id.version != _TIMED:
             return None
         return _UNIX + timedelta(milliseconds=self.event_id.int >> 80)
@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class FoundRecord:
-    """A record of the topic that holds the event; `event` is None where the judge refuses it."""
+    """A record of the topic that holds the event; `event` is None if the judge refuses it."""
 
     partition: int
     offset: int
@@ -81,7 +81,7 @@ class FoundLetter:
 class GroupStanding:
     """Where a group stands in the partition of the event, and whether it has counted it.
 
-    `redis` is the offset below which all is in Redis: None for a group that has no counters there, or where it is not
+    `redis` is the offset below which all is in Redis: None for a group that has no counters there, or if it is not
     known; `redis_fault` says why.
     """
 
@@ -126,7 +126,7 @@ class Found:
 
     @property
     def game_id(self) -> str | None:
-        """The game of the event, where it is known."""
+        """The game of the event, if it is known."""
         if self.row is not None:
             return self.row.game_id
         if self.record is not None:

@@ -66,7 +66,7 @@ class LogSearch:
         self._waiting = 0
 
     async def find(self, wanted: Wanted, within: float) -> Search:
-        """Look for an event's record. Raises UnavailableError, and ConfigurationError where there is no topic."""
+        """Look for an event's record. Raises UnavailableError, and ConfigurationError if there is no topic."""
         if self._waiting >= _WAITING:
             raise UnavailableError("too many events are being looked for")
         self._waiting += 1
@@ -152,7 +152,7 @@ class LogSearch:
         return [Stretch(p, max(start, bounds[p][0]), bounds[p][1], until) for p, start in starts.items()]
 
     def _begins(self, partition: int, budget: Budget) -> datetime | None:
-        """Return the time of the first record that a partition has; the present where it lost all that it had."""
+        """Return the time of the first record that a partition has; the present if it lost all that it had."""
         first, end = self._lookup.bounds([partition], budget)[partition]
         if 0 < first == end:
             return datetime.now(UTC)
@@ -213,7 +213,7 @@ def _milliseconds(moment: datetime) -> int:
 
 
 def _game(value: bytes, asked: Asked, *, certain: bool) -> str | None:
-    """Return the game that a refused record names, "" where it names none, or None where it is not of the event."""
+    """Return the game that a refused record names, "" if it names none, or None if it is not of the event."""
     try:
         content = orjson.loads(value)
     except orjson.JSONDecodeError:

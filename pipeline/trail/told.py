@@ -16,7 +16,7 @@ class Hop(msgspec.Struct, frozen=True):
 
     hop: Step
     state: Annotated[State, Meta(description="none: it does not come to that, or nobody knows")]
-    at: Annotated[Moment | None, Meta(description="When; null where no time is kept of it")]
+    at: Annotated[Moment | None, Meta(description="When; null if no time is kept of it")]
     after_ms: Annotated[float | None, Meta(description="Milliseconds since the hop before it whose time is known")]
     detail: str
 
@@ -69,7 +69,7 @@ class Trail(msgspec.Struct, frozen=True):
 
     player_id: str
     event_id: Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
-    timestamp: Annotated[Moment | None, Meta(description="The event's time; null where it is not known")]
+    timestamp: Annotated[Moment | None, Meta(description="The event's time; null if it is not known")]
     fate: Fate
     summary: Annotated[str, Meta(description="The same in a sentence")]
     hops: list[Hop]

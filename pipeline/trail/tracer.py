@@ -32,7 +32,7 @@ SEARCH_S: Final = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """A trail, and the game of its event, where that is known: who may see only some games asks for it."""
+    """A trail, and the game of its event, if that is known: who may see only some games asks for it."""
 
     trail: Trail
     game_id: str | None
@@ -54,7 +54,7 @@ class Tracer:
         await self._log.close()
 
     async def trace(self, asked: Asked, within: float = SEARCH_S) -> Traced:
-        """Tell what became of an event. Raises UnavailableError where that cannot be said now.
+        """Tell what became of an event. Raises UnavailableError if that cannot be said now.
 
         Kafka is asked before the tables are read for good: what was not read when its record was found may be counted
         by then, but never the other way round. A record below the watermark, of which there is no row, would look lost.

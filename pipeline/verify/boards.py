@@ -232,7 +232,7 @@ class BoardPages:
                 yield page
 
     def _expected(self, key: str, players: list[str]) -> dict[str, str]:
-        """Return what PostgreSQL has of places on one board, nothing where the board has passed."""
+        """Return what PostgreSQL has of places on one board, nothing if the board has passed."""
         parts = _parts(key)
         if parts is None or not self._lives(parts[1], parts[2]):
             return {}

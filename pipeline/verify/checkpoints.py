@@ -72,7 +72,7 @@ class Checkpoints:
         return {row[0]: Checkpoint(*row) for row in rows}
 
     def standing(self) -> Standing | None:
-        """Return how the proof stands, or None where none was begun."""
+        """Return how the proof stands, or None if none was begun."""
         row = self._connection.execute(
             "SELECT level_at, swept_to, rolled_to, round_began, round_seconds, kinds FROM pipeline_proof_state"
             " WHERE group_id = %s AND topic = %s",

@@ -2,7 +2,7 @@
 
 Each record is loaded whole by orjson, as the plain judge loads it; the rules of its texts are then checked in columns.
 It vouches for what it has fully checked and leaves all else to the plain judge, which alone refuses. A random share of
-what it vouches for is judged by both, and where they disagree that is a difference of its own.
+what it vouches for is judged by both, and if they disagree that is a difference of its own.
 """
 
 import random
@@ -228,6 +228,6 @@ def _of_pattern(frame: pl.DataFrame, name: str, pattern: str) -> pl.Expr:
 
 
 def _time(name: str) -> pl.Expr:
-    """Read a time as the edge writes it, in microseconds since 1970; null where it is written otherwise."""
+    """Read a time as the edge writes it, in microseconds since 1970; null if it is written otherwise."""
     text = pl.when(pl.col(name).str.contains(_EDGE_TIME)).then(pl.col(name))
     return text.str.to_datetime(POLARS_TIMESTAMP, time_unit="us", strict=False).cast(pl.Int64)

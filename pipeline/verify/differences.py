@@ -55,7 +55,7 @@ class Differences:
 def differing(expected: pl.DataFrame, found: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     """Join two frames of the same columns by key and keep the rows that are not the same in both.
 
-    The columns beside the keys come twice, those of `found` with the suffix _found; null where a side has no such key.
+    The columns beside the keys come twice, those of `found` with the suffix _found; null if a side has no such key.
     """
     values = [name for name in expected.columns if name not in keys]
     joined = expected.join(found, on=keys, how="full", coalesce=True, suffix="_found")

@@ -20,7 +20,7 @@ class Group:
 
 
 def read_groups(connection: psycopg.Connection, topic: str) -> list[Group]:
-    """Return the owners of projections. Raises ConfigurationError where a group's projections are no role's."""
+    """Return the owners of projections. Raises ConfigurationError if a group's projections are no role's."""
     owned: dict[str, set[str]] = {}
     for projection, group_id in connection.execute("SELECT projection, group_id FROM pipeline_owners"):
         owned.setdefault(group_id, set()).add(projection)

@@ -88,7 +88,7 @@ class RedisComparison:
             self._boards.suspects_among(places, self._places)
 
     def everything(self, *, proven: bool) -> Iterator[None]:
-        """Compare every key, boards with what was proven where all of them was; yields after each page."""
+        """Compare every key, boards with what was proven if all of them was; yields after each page."""
         if self._hashes is not None:
             yield from self._hashes.suspects(self._players, self._advance)
         if self._boards is not None:

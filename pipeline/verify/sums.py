@@ -1,7 +1,7 @@
 """The sums of players and of places on boards, against the events of the ledger, in the caller's snapshot.
 
 What was proven of a sum is kept (`proven_counts`, `proven_scores`), so that a piece costs what is new: proven, and what
-the piece's records added, is what the counters must be. Where that does not come out, because an event was there
+the piece's records added, is what the counters must be. If that does not come out, because an event was there
 already perhaps, the player's events are summed up anew; and who differs then is looked at closely.
 """
 
@@ -52,7 +52,7 @@ INSERT INTO proof_scores
 SELECT game_id, player_id, event_timestamp::date, sum(score) FROM proof_events WHERE score IS NOT NULL
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
-# All events of some players, added up in one pass: by type, and where they score by game and day.
+# All events of some players, added up in one pass: by type, and if they score by game and day.
 _RECOUNT: Final = """
 WITH sums AS MATERIALIZED (
     SELECT player_id, event_type, game_id, day, count(*) AS events, max(event_timestamp) AS last_event,
@@ -242,7 +242,7 @@ class Sums:
         return wrong - left_out
 
     def page(self, after: str, events: int) -> Players:
-        """Return the players after one whose events are about so many; to the last where there are no more."""
+        """Return the players after one whose events are about so many; to the last if there are no more."""
         row = self._connection.execute(
             "SELECT player_id FROM events WHERE player_id > %s ORDER BY player_id LIMIT 1 OFFSET %s", (after, events)
         ).fetchone()
@@ -312,7 +312,7 @@ class Sums:
 
 
 def _score(scoring: Scoring) -> sql.Composed:
-    """Read an event's score out of its data, by the scoring table; null where it has none."""
+    """Read an event's score out of its data, by the scoring table; null if it has none."""
     case = "WHEN {} THEN CASE jsonb_typeof(kept.data->{}) WHEN 'number' THEN (kept.data->{})::numeric ELSE {} END"
     cases = [
         sql.SQL(case).format(*map(sql.Literal, (kind, rule.field, rule.field, rule.default)))

@@ -86,7 +86,7 @@ class Watch:
         self._stop.set()
 
     def run(self) -> None:
-        """Take turns. Raises ConfigurationError where nothing that passes is wrong."""
+        """Take turns. Raises ConfigurationError if nothing that passes is wrong."""
         while not self._stop.is_set():
             try:
                 self._while_the_same()
@@ -232,7 +232,7 @@ class Watched:
         self.due[which] = monotonic() + (max(seconds, self.pace.least_round_seconds) if ended else seconds)
 
     def _settle(self) -> None:
-        """Look once more at the keys of Redis that differed, and hold the epochs off where that does not clear them."""
+        """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them."""
         if self.redis is None or not self.redis.recheck_some():
             self.seen.pop("redis", None)
         elif self._is_due("settle"):

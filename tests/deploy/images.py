@@ -110,7 +110,7 @@ def base_archive() -> Path:
 
 
 def _mirror() -> list[str]:
-    """Return where apt finds the suite on this machine; nothing where it has another, for debootstrap knows its own."""
+    """Return where apt finds the suite on this machine; nothing if it has another, for debootstrap knows its own."""
     listed = output("apt-get", "indextargets", "--format", "$(CODENAME) $(REPO_URI)", "Created-By: Packages")
     return [line.split()[1] for line in listed.splitlines() if line.startswith(f"{SUITE} ")][:1]
 

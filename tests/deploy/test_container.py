@@ -150,7 +150,7 @@ def test_the_build_names_no_place_of_packages() -> None:
 
 
 def asked(port: str, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-    """Ask with the key; 0 where nobody answers."""
+    """Ask with the key; 0 if nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=20)
     headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
     with contextlib.closing(connection):

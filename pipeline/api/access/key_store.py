@@ -32,7 +32,7 @@ class KeyStore:
 
     @property
     def refused(self) -> str:
-        """Why the account may not read them, and no waiting changes that; empty where it may, or nobody knows."""
+        """Why the account may not read them, and no waiting changes that; empty if it may, or nobody knows."""
         return self._refused or self._database.refusal
 
     async def load(self) -> bool:

@@ -52,7 +52,7 @@ ANYONE: Final = Caller("anyone", frozenset({"write", "read"}))
 class Keyring:
     """The keys in force. `replace` swaps in what the database holds; the static keys of API_KEYS stay.
 
-    Open, it lets everybody write and read; and change things (`admin`) only where it is `private`, on loopback.
+    Open, it lets everybody write and read; and change things (`admin`) only if it is `private`, on loopback.
     """
 
     def __init__(self, static: Mapping[bytes, Caller], *, may_be_open: bool, private: bool = False) -> None:
@@ -72,7 +72,7 @@ class Keyring:
     def replace(self, keys: Mapping[bytes, Caller], signers: Mapping[str, Signer], *, ever_made: bool) -> None:
         """Put the database's keys in force: those that are presented, by digest, and those that sign, by id.
 
-        The edge is open only where no key was ever made: revoking the last one must not let everybody in.
+        The edge is open only if no key was ever made: revoking the last one must not let everybody in.
         """
         self._callers = {**keys, **self._static}
         self._signers = signers

@@ -206,7 +206,7 @@ class Limits:
         return self._ask.local
 
     def account(self, caller: Caller, peer: str) -> Account | None:
-        """Return the account to charge, or None where there is no limit. Who has no key is known by address."""
+        """Return the account to charge, or None if there is no limit. Who has no key is known by address."""
         name = caller.name if caller is not ANYONE else f"{ANYONE.name}:{peer}" if self._limited else ANYONE.name
         known = self._accounts.get(name)
         if known is not None and known[0] is caller:

@@ -1,7 +1,7 @@
 """Which page a browser's call comes from, and who a trusted proxy says that its user is.
 
 A browser lends whatever it may do (an open port on loopback, a proxy's cookie) to every page it shows. Three of its
-ways are closed here. A name that an attacker points to 127.0.0.1 makes his page one of ours: where no key is needed,
+ways are closed here. A name that an attacker points to 127.0.0.1 makes his page one of ours: if no key is needed,
 Host must be an address or a name that is known. A page of elsewhere can ask, though it can't read: what a browser says
 of its origin must be ours. And it can post a form: what changes anything is JSON with a header of its own, which a
 browser sends for another site only after asking for permission, and none is ever given.
@@ -40,7 +40,7 @@ class Origins:
         self._proxies = tuple(proxies)
 
     def check(self, head: Head, *, keyless: bool, changes: bool) -> None:
-        """Raise Refusal (403, 415) for a call of another site's page; `keyless` where nobody needs a key."""
+        """Raise Refusal (403, 415) for a call of another site's page; `keyless` if nobody needs a key."""
         host = head.headers.get(b"host", b"").decode("latin-1")
         if keyless and not self._known(_name(host)):
             raise Refusal(403, f"Host: {host[:_SHOWN]} is not known here; CONSOLE_HOSTS lists the names that are")
@@ -53,7 +53,7 @@ class Origins:
             self._check_change(head)
 
     def identity(self, head: Head, peer: str) -> str:
-        """Return who a trusted proxy says is asking; nothing where none is set up, or the peer is no such proxy."""
+        """Return who a trusted proxy says is asking; nothing if none is set up, or the peer is no such proxy."""
         said = head.headers.get(self._identity, b"").decode("utf-8", "replace").strip() if self._identity else ""
         if not said or not self._trusted(peer):
             return ""

@@ -28,7 +28,7 @@ class Right:
 
 
 def game_fault(caller: Caller, game_id: str) -> str:
-    """Return why a key may not touch a game; nothing where it may."""
+    """Return why a key may not touch a game; nothing if it may."""
     if caller.games is None or game_id in caller.games:
         return ""
     return f"game_id: the key {caller.name} may not touch this game"

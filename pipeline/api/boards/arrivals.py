@@ -45,7 +45,7 @@ class Tables(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Where a group stands in one partition of a topic; `redis` is None where it knows nothing, or is not used."""
+    """Where a group stands in one partition of a topic; `redis` is None if it knows nothing, or is not used."""
 
     group: str
     topic_id: str
@@ -333,7 +333,7 @@ def _level(group: str, topic_id: str, offset: int, redis: Mapping[int, Standing]
 
 
 def _not_there(places: Mapping[int, int], facts: Facts) -> str:
-    """Say which place the topic does not have; "" where it has all."""
+    """Say which place the topic does not have; "" if it has all."""
     for partition, offset in places.items():
         if partition not in facts.ends:
             return f"there is no partition {partition}; the topic has {len(facts.ends)}"

@@ -16,7 +16,7 @@ WAIT: Final = Whole("wait_ms", 5_000, 0, 10_000, "How many milliseconds to wait 
 async def await_receipts(context: Context, asked: Mapping[str, str], reads: Reads) -> tuple[tuple[int, int], ...]:
     """Wait until both sinks have what `after` names; return the places.
 
-    Raises Refusal: 400 for what is no receipt of this topic, 504 where it takes longer than `wait_ms`.
+    Raises Refusal: 400 for what is no receipt of this topic, 504 if it takes longer than `wait_ms`.
     """
     text = asked.get(AFTER)
     if text is None:

@@ -29,7 +29,7 @@ class LogClock:
     def age(self, partition: int, offset: int, now: float) -> tuple[float, bool]:
         """Return for how many seconds the log has reached past an offset, and whether that is exact.
 
-        0 where it does not; where it did already when it was first seen, the time since then, which is the least.
+        0 if it does not; if it did already when it was first seen, the time since then, which is the least.
         Between two samples the log is taken to have grown steadily.
         """
         seen = self._seen.get(partition)
@@ -51,7 +51,7 @@ class Rate:
         self.per_second: float | None = None
 
     def note(self, value: int | None, at: float) -> float | None:
-        """Take in the number as of a time; return its rate, None where it is not known.
+        """Take in the number as of a time; return its rate, None if it is not known.
 
         The same time again is the same sample: the rate stands. A number that fell began anew.
         """

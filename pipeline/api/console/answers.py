@@ -40,5 +40,5 @@ def written(moment: datetime) -> str:
 
 
 def written_or_none(moment: datetime | None) -> str | None:
-    """Write a time where there is one."""
+    """Write a time, if there is one."""
     return None if moment is None else written(moment)

@@ -66,7 +66,7 @@ class Pages:
         self._index = self._files.get(f"/console/{_INDEX}".encode())
 
     def answer(self, head: Head) -> tuple[int, bytes]:
-        """Return the file that is asked for; the page at /, or the way to the API's where there is none.
+        """Return the file that is asked for; the page at /, or the way to the API's if there is none.
 
         Raises Refusal: 404.
         """

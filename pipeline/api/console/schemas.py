@@ -8,7 +8,7 @@ from msgspec import Meta
 from pipeline.api.schemas import Statistics, Time, Uuid
 
 State = Literal["ok", "degraded", "down"]
-PerSecond = Annotated[float | None, Meta(description="null where it is not known")]
+PerSecond = Annotated[float | None, Meta(description="null if it is not known")]
 Positions = Annotated[int, Meta(description="positions of the log, of which transaction markers are some")]
 
 
@@ -58,7 +58,7 @@ class Epoch(msgspec.Struct, frozen=True):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """Where a group stands in one partition; null where it is not known."""
+    """Where a group stands in one partition; null if it is not known."""
 
     partition: int
     first: int
@@ -107,7 +107,7 @@ class Proof(msgspec.Struct, frozen=True):
 
 
 class Overview(msgspec.Struct, frozen=True):
-    """The pipeline at one moment: each hop with its state, and the reason where that is not ok."""
+    """The pipeline at one moment: each hop with its state, and the reason if that is not ok."""
 
     at: Time
     uptime_seconds: float
@@ -122,7 +122,7 @@ class Overview(msgspec.Struct, frozen=True):
 
 
 class Series(msgspec.Struct, frozen=True):
-    """The last quarter of an hour, the newest value last; null where it was not known."""
+    """The last quarter of an hour, the newest value last; null if it was not known."""
 
     accepted: list[float | None]
     counted: list[float | None]
@@ -249,10 +249,10 @@ class Topic(msgspec.Struct, frozen=True):
 
 
 class Record(msgspec.Struct, frozen=True):
-    """One record of the topic; `value` is null, and `value_base64` given, where it is no UTF-8 text."""
+    """One record of the topic; `value` is null, and `value_base64` given, if it is no UTF-8 text."""
 
     offset: int
-    timestamp: Annotated[Time | None, Meta(description="null where the record's own is none")]
+    timestamp: Annotated[Time | None, Meta(description="null if the record's own is none")]
     key: str | None
     value: str | None
     value_base64: str | None

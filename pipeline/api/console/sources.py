@@ -176,7 +176,7 @@ async def ask_redis(valkey: Valkey, topic: str, groups: Callable[[], list[str]])
 
 
 def told(source: Source[T]) -> T:
-    """Return a source's last answer. Raises UnavailableError where its server has none now."""
+    """Return a source's last answer. Raises UnavailableError if its server has none now."""
     if source.reading is None or source.fault:
         raise UnavailableError(source.fault)
     return source.reading.value

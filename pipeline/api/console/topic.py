@@ -128,7 +128,7 @@ def _record(message: Message) -> Record:
 
 
 def _shown(value: bytes | None) -> tuple[str | None, str | None]:
-    """Show a value as text, or in base64 where it is none; of a long one the beginning."""
+    """Show a value as text, or in base64 if it is none; of a long one the beginning."""
     if value is None:
         return None, None
     cut = value[:_MOST_VALUE_BYTES]

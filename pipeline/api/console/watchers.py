@@ -41,7 +41,7 @@ class Watchers:
         return len(self._watching)
 
     def admit(self, watcher: Watcher, first: bytes) -> None:
-        """Begin a stream with its first events. Raises Refusal (503) where there are too many."""
+        """Begin a stream with its first events. Raises Refusal (503) if there are too many."""
         self._forget()
         if len(self._watching) >= self._most:
             raise Refusal(503, f"{self._most} watch already", [("Retry-After", "5")])

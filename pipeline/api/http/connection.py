@@ -69,7 +69,7 @@ class Application(Protocol):
         """Take note of a request that was refused before it was called: its body did not come, or was too long."""
 
     def answered(self, head: Head | None, status: int, seconds: float) -> None:
-        """Count a reply; `head` is None where none could be read."""
+        """Count a reply; `head` is None if none could be read."""
 
 
 class ServerState(Protocol):

@@ -11,7 +11,7 @@ from pipeline.tasks import cancel, watched
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """Bind an address; `::` is every address of both families, or of IPv4 where there is no other. Raises OSError."""
+    """Bind an address; `::` is every address of both families, or of IPv4 if there is no other. Raises OSError."""
     if host == "::" and not socket.has_dualstack_ipv6():
         host = "0.0.0.0"  # noqa: S104 - what was asked for
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -1,4 +1,4 @@
-"""Replies as bytes. The connection adds Date, and Connection: close where it ends."""
+"""Replies as bytes. The connection adds Date, and Connection: close if it ends."""
 
 from collections.abc import Iterable
 from http import HTTPStatus

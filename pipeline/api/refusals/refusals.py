@@ -81,7 +81,7 @@ class Refusals:
         self.unshared = 0
 
     def note(self, caller: Caller, raw: bytes, reason: str, field: str) -> None:
-        """Note that an event was refused; `raw` are its bytes, or empty where there are none."""
+        """Note that an event was refused; `raw` are its bytes, or empty if there are none."""
         spent = self._spent.get(caller.name, 0)
         size = len(raw) if len(raw) <= MAX_EVENT_BYTES else 0
         if spent >= A_KEY or self._spent_by_all >= ALL_KEYS or self._raw_bytes + size > MAX_RAW_BYTES:

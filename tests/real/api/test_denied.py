@@ -18,7 +18,6 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
-    UserScramCredentialDeletion,
     UserScramCredentialUpsertion,
 )
 from pydantic import SecretStr
@@ -73,11 +72,9 @@ def account(place: Place, *operations: AclOperation) -> Iterator[Place]:
     admin.alter_user_scram_credentials([made], request_timeout=TIMEOUT)[name].result(TIMEOUT)
     allow(admin, [binding(place, name, operation, AclPermissionType.ALLOW) for operation in operations])
     changes = {"kafka_username": name, "kafka_password": SecretStr(password)}
-    try:
-        yield replace(place, settings=place.settings.model_copy(update=changes))
-    finally:
-        gone = UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_512)
-        admin.alter_user_scram_credentials([gone], request_timeout=TIMEOUT)[name].result(TIMEOUT)
+    # Left there: to delete one can cost a Kafka 4.3.1 all of them at its next start. ScramDelta.apply drops the whole
+    # mechanism where a removal comes first in its map; docs/deploy.md says it to operators.
+    yield replace(place, settings=place.settings.model_copy(update=changes))
 
 
 @pytest.mark.parametrize("operation", [AclOperation.WRITE, AclOperation.ALL], ids=["write", "all"])

@@ -2,19 +2,20 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.chaos.proxy import Proxy
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
 SOURCE = """
 from pipeline.kafka.source import Assignment, Source
-source = Source(settings, settings.kafka_group_id, "test", Assignment(lambda found: dict.fromkeys(found, 0), lambda _: None))
+assignment = Assignment(lambda found: dict.fromkeys(found, 0), lambda _: None)
+source = Source(settings, settings.kafka_group_id, "test", assignment)
 source.subscribe()
 turned_away()
 for _ in range(100):
@@ -51,6 +52,14 @@ def test_a_client_that_was_turned_away_twice_takes_up_its_new_account(
     password.write_text("not-the-password")
     known = {name: value for name, value in place.environment().items() if name != "KAFKA_PASSWORD"}
     with Proxy(place.stack.kafka.port, kafka=True) as one, Proxy(place.stack.kafka.port, kafka=True) as other:
+        tries: list[bytes] = []
+
+        def tried(request: bytes) -> bool:
+            tries.extend([request] if b"n=" in request else [])
+            return False
+
+        for wire in (one, other):
+            wire.rule("cut the request", tried)
         servers = f"127.0.0.1:{one.port},127.0.0.1:{other.port}"
         environment = known | {"SECRETS_DIR": str(tmp_path), "KAFKA_BOOTSTRAP_SERVERS": servers}
         with subprocess.Popen(
@@ -59,7 +68,9 @@ def test_a_client_that_was_turned_away_twice_takes_up_its_new_account(
         ) as client:  # fmt: skip
             assert client.stdout is not None
             assert client.stdout.readline() == "away\n"
-            time.sleep(4)  # nothing is polled: what the client has to say gathers
+            eventually(
+                lambda: tries.count(b"n=") > 4, timeout=20
+            )  # nothing is polled: what the client has to say gathers
             password.write_text(place.settings.kafka_password.get_secret_value())
             said, _ = client.communicate("\n", timeout=60)
     assert client.returncode == 0, said

@@ -101,7 +101,7 @@ def test_postgresql_is_refused_by_name(place: Place, secure: Secure, postgres: T
 
 
 def refused_connection(place: Place, changes: dict[str, Any]) -> str:
-    """What a migration says to a server; nothing where it has none to say."""
+    """What a migration says to a server; nothing if it has none to say."""
     try:
         migrate(place.settings.model_copy(update=changes))
     except UnavailableError as error:
@@ -162,7 +162,7 @@ def assert_each_is_told(place: Place, faults: list[Fault], say: Callable[[Settin
 def test_a_command_that_meets_a_strange_authority_exits_with_2(
     place: Place, secure: Secure, kafka: TlsKafka, postgres: TlsPostgres, command: str
 ) -> None:
-    """Whichever of the two servers it is; `lag` asks Kafka nothing where no group stands."""
+    """Whichever of the two servers it is; `lag` asks Kafka nothing if no group stands."""
     faults = [(to_postgres(secure, postgres), "db_sslrootcert")]
     if command != "lag":
         faults.append((to_kafka(secure, kafka), "kafka_ssl_ca_location"))
