@@ -13,6 +13,8 @@ from pipeline.contract import event
 from pipeline.contract.boards import PERIODS
 from pipeline.trail.told import Trail as Trail  # noqa: PLC0414 - published with what the API defines itself
 
+MOST_EVENT_TYPES: Final = 1000
+"""In one reply: how many types a player's events have is the sender's choice."""
 EXAMPLE_TIME: Final = "2024-01-15T10:35:00Z"
 EXAMPLE_PLAYER: Final = "player-test-001"
 EXAMPLE_GAME: Final = "game-test-001"
@@ -104,8 +106,9 @@ class Statistics(msgspec.Struct, frozen=True):
 
     player_id: str
     total_events: int
-    events: dict[str, int]
+    events: Annotated[dict[str, int], Meta(description=f"Events by type, of at most {MOST_EVENT_TYPES} types")]
     last_event: Time | None
+    types_left_out: Annotated[int, Meta(description="How many more types there are; missing: none")] | UnsetType = UNSET
 
 
 class Entry(msgspec.Struct, frozen=True):

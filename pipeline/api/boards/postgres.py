@@ -3,13 +3,18 @@
 from datetime import UTC
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from pipeline.api.boards.reads import Page
 from pipeline.api.database import Database
-from pipeline.api.schemas import Entry, Statistics
+from pipeline.api.schemas import MOST_EVENT_TYPES, Entry, Statistics
 from pipeline.contract.event import format_timestamp
 
 _STATISTICS: Final = """
-SELECT total_events, event_breakdown, last_event FROM player_statistics WHERE player_id = %s
+SELECT total_events, last_event, (SELECT count(*) FROM jsonb_object_keys(event_breakdown)),
+       (SELECT jsonb_object_agg(key, value) FROM (SELECT * FROM jsonb_each(event_breakdown)
+                                                  ORDER BY key COLLATE "C" LIMIT %s) AS first_types)
+FROM player_statistics WHERE player_id = %s
 """
 _PAGE: Final = """
 SELECT rank, player_id, score FROM leaderboards
@@ -27,12 +32,12 @@ class PostgresBoards:
 
     async def statistics(self, player_id: str) -> Statistics | None:
         """Return a player's statistics."""
-        rows = await self._database.rows(_STATISTICS, [player_id])
+        rows = await self._database.rows(_STATISTICS, [MOST_EVENT_TYPES, player_id])
         if not rows:
             return None
-        total, events, last = rows[0]
+        total, last, types, events = rows[0]
         moment = format_timestamp(last.astimezone(UTC)) if last else None
-        return Statistics(player_id, total, dict(sorted(events.items())), moment)
+        return Statistics(player_id, total, dict(sorted(events.items())), moment, types - len(events) or UNSET)
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""

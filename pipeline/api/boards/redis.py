@@ -4,8 +4,10 @@ import contextlib
 from collections.abc import Iterator
 from typing import Final
 
+from msgspec import UNSET
+
 from pipeline.api.boards.reads import Page
-from pipeline.api.schemas import Entry, Statistics
+from pipeline.api.schemas import MOST_EVENT_TYPES, Entry, Statistics
 from pipeline.api.valkey import Argument, Valkey
 from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, counts_in, stats_key
 from pipeline.errors import UnavailableError
@@ -22,6 +24,19 @@ if ARGV[3] then
 end
 return {total, first, redis.call('ZREVRANGE', KEYS[1], first, last, 'WITHSCORES')}
 """
+_TOTALS: Final = (TOTAL_EVENTS, LAST_EVENT)
+# A client chooses how many types its events have, and with them what a reply would hold.
+_STATISTICS: Final = """
+local count = redis.call('HLEN', KEYS[1])
+if count <= tonumber(ARGV[1]) then return {count, redis.call('HGETALL', KEYS[1])} end
+local fields = redis.call('HSCAN', KEYS[1], 0, 'COUNT', ARGV[1])[2]
+local totals = redis.call('HMGET', KEYS[1], ARGV[2], ARGV[3])
+for number, total in ipairs(totals) do
+  fields[#fields + 1] = ARGV[1 + number]
+  fields[#fields + 1] = total or ''
+end
+return {count, fields}
+"""
 
 
 class RedisBoards:
@@ -30,16 +45,21 @@ class RedisBoards:
     def __init__(self, valkey: Valkey) -> None:
         self._valkey = valkey
         self._page = valkey.script(_PAGE)
+        self._statistics = valkey.script(_STATISTICS)
 
     async def statistics(self, player_id: str) -> Statistics | None:
-        """Return a player's statistics."""
-        flat: list[str] = await self._valkey.call("HGETALL", stats_key(player_id))
+        """Return a player's statistics; of very many types, those that come first as Redis keeps them."""
+        most = MOST_EVENT_TYPES + len(_TOTALS)
+        held, flat = await self._statistics([stats_key(player_id)], [most, *_TOTALS])
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
-        if TOTAL_EVENTS not in fields:
+        if not fields.get(TOTAL_EVENTS):
             return None
         with _numbers():
-            events = dict(sorted(counts_in(fields).items()))
-            return Statistics(player_id, int(fields[TOTAL_EVENTS]), events, fields.get(LAST_EVENT))
+            events = counts_in(fields)
+            kept = dict(sorted(events.items())[:MOST_EVENT_TYPES])
+            left = held - len(fields) + len(events) - len(kept)
+            total, last = int(fields[TOTAL_EVENTS]), fields.get(LAST_EVENT)
+            return Statistics(player_id, total, kept, last, left or UNSET)
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:
         """Return the places from `offset` on."""

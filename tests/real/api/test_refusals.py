@@ -25,8 +25,8 @@ from tests.waiting import eventually
 pytestmark = pytest.mark.real
 
 NEEDED = (
-    "~player_stats:* ~leaderboard:* ~ratelimit:* ~refusals:* resetchannels -@all +select +time +hgetall +hmget +hset"
-    " +expire +zcard +zrevrank +zrevrange +evalsha +script|load +lpush +ltrim +lrange +zadd +zrange +zrem"
+    "~player_stats:* ~leaderboard:* ~ratelimit:* ~refusals:* resetchannels -@all +select +time +hgetall +hlen +hscan"
+    " +hmget +hset +expire +zcard +zrevrank +zrevrange +evalsha +script|load +lpush +ltrim +lrange +zadd +zrange +zrem"
     " +zremrangebyscore +unlink"
 )
 """What docs/deploy.md says the API's account may do."""

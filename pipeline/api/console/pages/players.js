@@ -45,6 +45,7 @@ function Statistics({ of, id }) {
   return html`<${Card} title=${html`<${Name} of=${id} />`}>
     <dl class="facts"><dt>Events in all</dt><dd><strong>${count(of.total_events)}</strong></dd><dt>Last event</dt><dd>
     <${Time} at=${of.last_event} /></dd></dl>
+    ${of.types_left_out ? html`<p class="muted small">${counted(of.types_left_out, "more type")}, not shown.</p>` : null}
     <table><thead><tr><th scope="col">Type</th><th scope="col" class="number">Events</th><th scope="col" class="bar-cell">
     <span class="unseen">Share</span></th></tr></thead>
       <tbody>${types.map(([type, number]) => html`<tr key=${type}><th scope="row" class="plain-head name">${type}</th>
