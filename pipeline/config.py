@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     kafka_ssl_key_location: str = ""
     kafka_ssl_key_password: SecretStr = SecretStr("")
     kafka_group_id: str = ""
-    kafka_session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = 10_000
+    kafka_session_timeout_ms: Annotated[int, Field(ge=6_000, le=300_000)] = 8_000
     kafka_max_poll_interval_ms: Annotated[int, Field(ge=6_000, le=3_600_000)] = 300_000
 
     db_host: str = "localhost"
