@@ -144,7 +144,7 @@ class Edge:
     """Answers requests; a connection's application."""
 
     def __init__(self, context: Context, routes: list[Route]) -> None:
-        self._desk = context
+        self._context = context
         self._exact = {route.template.encode(): route for route in routes if "{" not in route.template}
         self._replies = {path: context.metrics.replies(route.template) for path, route in self._exact.items()}
         self._patterns = [
@@ -168,9 +168,9 @@ class Edge:
                 caller = self._caller(route, head, connection.peer, body)
                 if len(body) > route.max_body:
                     refusal = Refusal(413, f"the body is longer than {route.max_body} bytes")
-                    self._desk.refusals.note_refusal(caller, b"", refusal)
+                    self._context.refusals.note_refusal(caller, b"", refusal)
                     raise refusal
-                route.post(self._desk, connection, head, body, caller)
+                route.post(self._context, connection, head, body, caller)
                 return
             self._call_get(route, connection, head, body)
         except Refusal as refusal:
@@ -182,16 +182,16 @@ class Edge:
         if head.method != "POST" or route is None or route.post is None or head.signature:
             return
         if refusal.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            caller = self._desk.keyring.known(head.credential)
+            caller = self._context.keyring.known(head.credential)
             if caller is not None:
-                self._desk.refusals.note_refusal(caller, b"", refusal)
+                self._context.refusals.note_refusal(caller, b"", refusal)
 
     def answered(self, head: Head | None, status: int, seconds: float) -> None:
         """Count a reply under its route; unknown paths share one name."""
         replies = None if head is None else self._replies.get(head.path)
         if replies is None:
             route = None if head is None else self._matching(head.path)
-            replies = self._desk.metrics.replies(route.template if route is not None else "none")
+            replies = self._context.metrics.replies(route.template if route is not None else "none")
         replies.count(status, seconds)
 
     def _call_get(self, route: Route, connection: Connection, head: Head, body: bytes) -> None:
@@ -203,19 +203,21 @@ class Edge:
             connection.reply(*route.page(head))
         elif route.get is not None:
             caller = self._caller(route, head, connection.peer, body)
-            self._desk.spawn(connection, route.get(self._desk, connection, head, caller))
+            self._context.spawn(connection, route.get(self._context, connection, head, caller))
 
     def _caller(self, route: Route, head: Head, peer: str, body: bytes | None) -> Caller:
         """Return who makes a call, and may; `body` is None while it is still arriving. Raises Refusal."""
         scope = route.scope
         if head.signature:
-            caller = self._desk.keyring.signer(head.signature, body, scope, peer, time.time())
+            caller = self._context.keyring.signer(head.signature, body, scope, peer, time.time())
         else:
-            caller = self._desk.keyring.caller(head.credential, scope, peer)
+            caller = self._context.keyring.caller(head.credential, scope, peer)
         if caller.games is not None:
             route.check(head, caller)
         if route.right is not None and route.right.page:
-            self._desk.console.origins.check(head, keyless=caller is ANYONE, changes=scope == "admin")
+            self._context.console.origins.check(head, keyless=caller is ANYONE, changes=scope == "admin")
+        elif caller is ANYONE and route.post is not None:
+            self._context.console.origins.check_site(head)
         return caller
 
     def _route(self, head: Head) -> Route:

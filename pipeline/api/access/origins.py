@@ -4,7 +4,8 @@ A browser lends whatever it may do (an open port on loopback, a proxy's cookie) 
 ways are closed here. A name that an attacker points to 127.0.0.1 makes his page one of ours: if no key is needed,
 Host must be an address or a name that is known. A page of elsewhere can ask, though it can't read: what a browser says
 of its origin must be ours. And it can post a form: what changes anything is JSON with a header of its own, which a
-browser sends for another site only after asking for permission, and none is ever given.
+browser sends for another site only after asking for permission, and none is ever given. An event that needs no key
+needs no such header: it may come from any program, and from no other site's page.
 """
 
 import ipaddress
@@ -44,13 +45,17 @@ class Origins:
         host = head.headers.get(b"host", b"").decode("latin-1")
         if keyless and not self._known(_name(host)):
             raise Refusal(403, f"Host: {host[:_SHOWN]} is not known here; CONSOLE_HOSTS lists the names that are")
+        self.check_site(head)
+        if changes:
+            self._check_change(head)
+
+    def check_site(self, head: Head) -> None:
+        """Raise Refusal (403) for a call that a browser makes for another site's page."""
         if head.headers.get(b"sec-fetch-site", b"") not in _OWN:
             raise Refusal(403, "Sec-Fetch-Site: only the console's own page may ask this")
         origin = head.headers.get(b"origin", b"").decode("latin-1")
-        if origin and not self._ours(origin, host):
+        if origin and not self._ours(origin, head.headers.get(b"host", b"").decode("latin-1")):
             raise Refusal(403, f"Origin: {origin[:_SHOWN]} is not this console's")
-        if changes:
-            self._check_change(head)
 
     def identity(self, head: Head, peer: str) -> str:
         """Return who a trusted proxy says is asking; nothing if none is set up, or the peer is no such proxy."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pipeline.contract.event import MAX_EVENT_BYTES
 from tests import texts
 from tests.consuming import consume_all
-from tests.edges import EdgeUnderTest, Reply, make_key, running_edge
+from tests.edges import EVENT, EdgeUnderTest, Reply, make_key, running_edge
 from tests.events import encoded
 from tests.letters import write_letter
 from tests.place import Place
@@ -166,6 +166,22 @@ def test_no_other_site_can_forge_a_change(place: Place, edge: EdgeUnderTest) -> 
     assert audit(edge) == []
     own = {"Origin": f"http://127.0.0.1:{edge.port}", "Sec-Fetch-Site": "same-origin"}
     assert change(edge, "drop", {"ids": ids, "reason": "own"}, own).status == 200
+
+
+FOREIGN = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+
+
+def test_no_other_site_can_send_events_that_need_no_key(place: Place, edge: EdgeUnderTest) -> None:
+    """As a browser posts a Blob without a type: it asks nobody for permission."""
+    own = {"Origin": f"http://127.0.0.1:{edge.port}", "Sec-Fetch-Site": "same-origin"}
+    for path, content in (("/api/v1/events", EVENT), ("/api/v1/events/batch", [EVENT])):
+        for headers in FOREIGN:
+            assert edge.request("POST", path, json.dumps(content).encode(), headers).status == 403, headers
+        assert edge.post(path, content, own).status == 200
+        assert edge.request("POST", path, json.dumps(content).encode()).status == 200
+    key = make_key(place, "of-a-game")
+    eventually(lambda: edge.send(EVENT).status == 401, timeout=5)
+    assert edge.send(EVENT, {"X-API-Key": key, **FOREIGN[0]}).status == 200
 
 
 def test_a_name_that_leads_here_from_elsewhere_reads_nothing(edge: EdgeUnderTest) -> None:
