@@ -43,7 +43,10 @@ def comparing(settings: Settings, group: Group, advance: Advance) -> Iterator["R
         translated(),
         connect(settings, "gamemetrics-verify") as connection,
     ):
-        connection.execute("SET enable_seqscan = off")  # players and places are looked up, a page at a time
+        # Players and places are looked up, a page at a time, in the order of their keys. Without statistics PostgreSQL
+        # would add up all players for each page (seen: 776 ms for 6).
+        connection.execute("SET enable_seqscan = off")
+        connection.execute("SET enable_bitmapscan = off")
         found = RedisComparison(
             settings,
             group,

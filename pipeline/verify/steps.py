@@ -43,6 +43,9 @@ _ATTEMPTS: Final = 8
 _SESSION: Final = (
     # Every table that a step reads has the key that it reads by, and is read by little of it.
     "SET enable_seqscan = off",
+    # And none by the ranges of times: of a day that was filled a moment ago PostgreSQL has no statistics, takes it for
+    # some rows, and goes through all of its pages for each record of a piece (seen: minutes, for one of 60,000).
+    "SET enable_bitmapscan = off",
     # A piece and a page stay in memory; both are bounded.
     "SET temp_buffers = '64MB'",
     "SET work_mem = '64MB'",
