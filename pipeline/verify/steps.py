@@ -20,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST, load_scoring
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.verify.account import Account, Marks
+from pipeline.verify.by_keys import go_by_keys
 from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, Standing
 from pipeline.verify.columns import ColumnJudge
 from pipeline.verify.groups import Group, read_groups
@@ -41,11 +42,6 @@ _NAMED: Final = 500
 _ATTEMPTS: Final = 8
 
 _SESSION: Final = (
-    # Every table that a step reads has the key that it reads by, and is read by little of it.
-    "SET enable_seqscan = off",
-    # And none by the ranges of times: of a day that was filled a moment ago PostgreSQL has no statistics, takes it for
-    # some rows, and goes through all of its pages for each record of a piece (seen: minutes, for one of 60,000).
-    "SET enable_bitmapscan = off",
     # A piece and a page stay in memory; both are bounded.
     "SET temp_buffers = '64MB'",
     "SET work_mem = '64MB'",
@@ -101,6 +97,7 @@ class Prover:
         self._report = report
         self._scoring = scoring
         self._judge = ColumnJudge(self._name, scoring, report.seed)
+        go_by_keys(connection)
         for statement in _SESSION:
             connection.execute(statement)
         self._piece = Piece(connection, group.role)
