@@ -179,6 +179,11 @@ def translate(error: KafkaError, settings: Settings) -> PipelineError:
         # A topic that is not there is denied, too: whoever may not see it is not told that it is not there.
         where = f", KAFKA_TOPIC {settings.kafka_topic!r}" if code == KafkaError.TOPIC_AUTHORIZATION_FAILED else ""
         return RefusedError(f"KAFKA_USERNAME {settings.kafka_username!r}{where}: lacks a right: {error.str()}")
+    if code == KafkaError.INVALID_SESSION_TIMEOUT:
+        asked = f"KAFKA_SESSION_TIMEOUT_MS: {settings.kafka_session_timeout_ms}"
+        return RefusedError(f"{asked} is outside of the broker's group.(min|max).session.timeout.ms: {error.str()}")
+    if code == KafkaError.INVALID_GROUP_ID:
+        return RefusedError(f"KAFKA_GROUP_ID: {settings.kafka_group_id!r}: {error.str()}")
     # Not _UNKNOWN_TOPIC and _UNKNOWN_PARTITION: so says the client by itself while a killed broker comes back.
     if code == KafkaError.UNKNOWN_TOPIC_OR_PART:
         return ConfigurationError(f"KAFKA_TOPIC: {settings.kafka_topic!r}: {error.str()}")

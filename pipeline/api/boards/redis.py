@@ -58,7 +58,7 @@ class RedisBoards:
             events = counts_in(fields)
             kept = dict(sorted(events.items())[:MOST_EVENT_TYPES])
             left = held - len(fields) + len(events) - len(kept)
-            total, last = int(fields[TOTAL_EVENTS]), fields.get(LAST_EVENT)
+            total, last = int(fields[TOTAL_EVENTS]), fields.get(LAST_EVENT) or None
             return Statistics(player_id, total, kept, last, left or UNSET)
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:

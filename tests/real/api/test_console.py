@@ -1,7 +1,7 @@
 """The console's calls: players, games and days, what is hostile in them, and servers that go away and come back."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -14,11 +14,9 @@ from tests.commanding import gamemetrics
 from tests.consuming import consume_all
 from tests.edges import EVENT, EdgeUnderTest, running_edge
 from tests.place import Place
+from tests.scans import rows_read
 from tests.waiting import eventually
 from tests.watchers import watching
-
-if TYPE_CHECKING:
-    import psycopg
 
 pytestmark = pytest.mark.real
 CONSOLE = "/api/v1/console"
@@ -116,21 +114,14 @@ def test_nothing_reads_a_table_through(place: Place, edge: EdgeUnderTest) -> Non
             " FROM generate_series(1, 50000) AS number"
         )
         connection.execute("VACUUM ANALYZE")  # which reads, too, and says so later
-        connection.execute("SELECT pg_stat_force_next_flush()")
-        read = rows_read(connection)
+        read = rows_read(connection, READ)
         for path in ("games", "games/g/days", "players/p77", "dead-letters", "audit"):
             ask(edge, path)
-        assert eventually(lambda: rows_read(connection) > read), "the calls were not seen"
-        assert rows_read(connection) - read < 500
+        assert eventually(lambda: rows_read(connection, READ) > read), "the calls were not seen"
+        assert rows_read(connection, READ) - read < 500
 
 
-def rows_read(connection: "psycopg.Connection[Any]") -> int:
-    """Count the rows that scans of the tables have read, by the server's own statistics."""
-    (row,) = connection.execute(
-        "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
-        " WHERE relname ~ '^(events|leaderboard_(daily|settled)|dlq_events|pipeline_audit)'"
-    ).fetchall()
-    return int(row[0])
+READ = "^(events|leaderboard_(daily|settled)|dlq_events|pipeline_audit)"
 
 
 HOSTILE = ["<img onerror=alert(1)>", "a/b?c#d%", *texts.AWKWARD[:8]]

@@ -122,3 +122,13 @@ def test_a_partition_that_was_lost_while_paused_is_read_when_it_comes_back(place
 
         eventually(read, timeout=30)
         assert {found[0] for found in offsets.values()} == {2}, "from where it was told to start"
+
+
+def test_a_session_that_the_broker_does_not_take_is_named(place: Place) -> None:
+    """Each broker has its least and its longest, and no waiting mends what is beyond. Ours takes a second and more."""
+    settings = place.settings.model_copy(update={"kafka_session_timeout_ms": 500})
+    nowhere = Assignment(lambda found: dict.fromkeys(found, 0), lambda _: None)
+    with contextlib.closing(Source(settings, place.group, "test", nowhere)) as source:
+        source.subscribe()
+        with pytest.raises(ConfigurationError, match="KAFKA_SESSION_TIMEOUT_MS: 500"):
+            eventually(lambda: source.poll(1, 0.1) is None, timeout=20)

@@ -12,6 +12,7 @@ from pipeline.sinks.redis import RedisSink
 from pipeline.verify.by_keys import go_by_keys
 from pipeline.verify.redis import Hashes
 from tests.place import Place
+from tests.scans import rows_read
 
 if TYPE_CHECKING:
     import psycopg
@@ -19,15 +20,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.real
 
 PLAYERS, TYPES, PAGES = 50_000, 4, 3
-
-
-def rows_read(connection: "psycopg.Connection[Any]") -> int:
-    """Count the rows that scans have read, by the server's own statistics."""
-    connection.execute("SELECT pg_stat_force_next_flush()")
-    rows = connection.execute(
-        "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) FROM pg_stat_user_tables"
-    ).fetchall()
-    return int(rows[0][0])
 
 
 @pytest.mark.parametrize(
