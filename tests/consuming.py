@@ -4,12 +4,13 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from pipeline.config import Settings
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES, RoleName
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UnavailableError
+from pipeline.kafka.client import translate
 from pipeline.sinks.redis import RedisSink
 from tests.place import Place
 from tests.waiting import eventually
@@ -74,10 +75,19 @@ def consume_all(place: Place, role: RoleName = "all", **changes: object) -> None
 
 
 def log_ends(place: Place) -> dict[int, int]:
-    """Return the end of each partition's log."""
+    """Return the end of each partition's log; a broker that was away may not lead its partitions for a moment."""
     with Consumer({**place.stack.kafka.config(), "group.id": place.group}) as client:
-        partitions = client.list_topics(place.topic, timeout=10).topics[place.topic].partitions
-        return {p: client.get_watermark_offsets(TopicPartition(place.topic, p), timeout=10)[1] for p in partitions}
+
+        def asked() -> dict[int, int]:
+            try:
+                found = client.list_topics(place.topic, timeout=10).topics[place.topic].partitions
+                return {p: client.get_watermark_offsets(TopicPartition(place.topic, p), timeout=10)[1] for p in found}
+            except KafkaException as error:
+                if isinstance(translate(error.args[0], place.settings), UnavailableError):
+                    return {}
+                raise
+
+        return eventually(asked, timeout=30)
 
 
 def _behind(place: Place, group: str, ends: dict[int, int], redis: RedisSink | None) -> dict[int, tuple[int, int]]:
