@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.config import Settings
 from pipeline.errors import RefusedError, UnavailableError
-from pipeline.kafka.client import client_config, is_authentication, translate
+from pipeline.kafka.client import Account, client_config, is_authentication, translate
 
 SCAN_RECORDS: Final = 20_000
 """How many records are looked at for one page, where a filter leaves most of them out."""
@@ -66,6 +66,7 @@ class Browser:
             "isolation.level": "read_committed",
             "error_cb": self._on_error,
         }
+        self._account = Account(settings)
         self._consumer = Consumer(config, logger=None)
 
     def close(self) -> None:
@@ -121,6 +122,7 @@ class Browser:
     def offset_at(self, partition: int, milliseconds: int) -> int:
         """Return the offset of the first record that is as new as that; the end if none is."""
         asked = TopicPartition(self._topic, partition, milliseconds)
+        self._account.renew(self._consumer)
         try:
             (found,) = self._consumer.offsets_for_times([asked], timeout=_ASK_SECONDS)
         except KafkaException as error:
@@ -131,6 +133,7 @@ class Browser:
 
     def _begun(self, partition: int) -> Page:
         self._refused = None
+        self._account.renew(self._consumer)
         place = TopicPartition(self._topic, partition)
         try:
             known = self._consumer.get_watermark_offsets(place, timeout=_ASK_SECONDS)

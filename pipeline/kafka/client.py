@@ -94,6 +94,27 @@ class Account:
         return True
 
 
+class KeptAdmin:
+    """An admin client that is made when first needed, and knows the account as it is at each use.
+
+    `further` are settings beside those of every client.
+    """
+
+    def __init__(self, settings: Settings, **further: Any) -> None:  # noqa: ANN401 - what the client takes
+        self._settings = settings
+        self._further = further
+        self._account: Account | None = None
+        self._client: AdminClient | None = None
+
+    def get(self) -> AdminClient:
+        """Return it. Not for callbacks. Raises ConfigurationError and KafkaException if it cannot be made."""
+        if self._client is None or self._account is None:  # not `or`: a client without messages counts as false
+            self._account = Account(self._settings)
+            self._client = AdminClient({**client_config(self._settings), "log_level": 0, **self._further})
+        self._account.renew(self._client)
+        return self._client
+
+
 def is_authentication(error: KafkaError) -> bool:
     """Whether a broker refused the account: the client goes on trying, and reports it beside what it is asked for."""
     return error.code() in {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001 - public

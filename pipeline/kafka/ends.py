@@ -2,14 +2,14 @@
 
 from concurrent.futures import TimeoutError as NotInTime
 from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.kafka.client import client_config, is_authentication, translate
+from pipeline.kafka.client import KeptAdmin, is_authentication, translate
 
 _LAYOUT_SECONDS: Final = 10.0
 """How long the partitions and the beginnings of their logs, which seldom move, are believed."""
@@ -27,7 +27,7 @@ class LogEnds:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._topic = settings.kafka_topic
-        self._admin: AdminClient | None = None
+        self._admin = KeptAdmin(settings, error_cb=self._on_error)
         self._refused: KafkaError | None = None
         self._firsts: dict[int, int] = {}
         self._known_until = 0.0
@@ -36,7 +36,7 @@ class LogEnds:
         """Return the bounds, in about `within` seconds. Raises what `client.translate` makes of Kafka's errors."""
         deadline = monotonic() + within
         self._refused = None
-        admin = self._admin = self._admin or self._made()
+        admin = self._admin.get()
         try:
             if monotonic() > self._known_until:
                 found = admin.list_topics(self._topic, timeout=within).topics[self._topic]
@@ -64,10 +64,6 @@ class LogEnds:
             request_timeout=left,
         )
         return {place.partition: answer.result(left + 0.5).offset for place, answer in asked.items()}
-
-    def _made(self) -> AdminClient:
-        config: dict[str, Any] = {**client_config(self._settings), "error_cb": self._on_error, "log_level": 0}
-        return AdminClient(config)
 
     def _on_error(self, error: KafkaError) -> None:
         if is_authentication(error):

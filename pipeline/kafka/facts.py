@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.kafka.client import client_config, translate
+from pipeline.kafka.client import KeptAdmin, translate
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +23,17 @@ class TopicFacts:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._admin: AdminClient | None = None
+        self._admin = KeptAdmin(settings)
 
     def ask(self, within: float) -> Facts:
         """Ask for both. Raises what `kafka.translate` makes of Kafka's errors."""
         name = self._settings.kafka_topic
-        if self._admin is None:
-            self._admin = AdminClient({**client_config(self._settings), "log_level": 0})
         try:
-            described = self._admin.describe_topics(TopicCollection([name]), request_timeout=within)[name]
+            admin = self._admin.get()
+            described = admin.describe_topics(TopicCollection([name]), request_timeout=within)[name]
             topic = described.result(timeout=within + 1)
             asked = {TopicPartition(name, one.id): OffsetSpec.latest() for one in topic.partitions}  # type: ignore[no-untyped-call]
-            answers = self._admin.list_offsets(asked, request_timeout=within)
+            answers = admin.list_offsets(asked, request_timeout=within)
             ends = {place.partition: answer.result(timeout=within + 1).offset for place, answer in answers.items()}
         except KafkaException as error:
             raise translate(error.args[0], self._settings) from error

@@ -5,11 +5,11 @@ from concurrent.futures import TimeoutError as NotInTime
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource
+from confluent_kafka.admin import ConfigResource
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
-from pipeline.kafka.client import Account, client_config
+from pipeline.kafka.client import KeptAdmin
 
 BATCH_BYTES: Final = 1_000_000
 """What librdkafka puts into one batch of itself."""
@@ -41,24 +41,20 @@ class SizeLimit:
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._account = Account(settings)
         self._name = settings.kafka_topic
-        self._admin: AdminClient | None = None
+        self._admin = KeptAdmin(settings)
         self.topic: int | None = None
         self.batch = BATCH_BYTES
 
     def ask(self, within: float) -> None:
         """Ask the topic; what is known stays if it does not answer, or the account may not ask."""
-        if self._admin is None:
-            try:
-                self._admin = AdminClient({**client_config(self._settings), "log_level": 0})
-            except (ConfigurationError, KafkaException):
-                return  # a file of TLS is away
-        self._account.renew(self._admin)
+        try:
+            admin = self._admin.get()
+        except (ConfigurationError, KafkaException):
+            return  # a file of TLS is away
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._name)
         with contextlib.suppress(KafkaException, NotInTime, TimeoutError):
-            found = self._admin.describe_configs([resource], request_timeout=within)[resource].result(within + 1)
+            found = admin.describe_configs([resource], request_timeout=within)[resource].result(within + 1)
             self.note(found[_SETTING].value if _SETTING in found else None)
 
     def note(self, text: str | None) -> None:

@@ -60,6 +60,7 @@ class Proxy:
         self._names = (_advertised(server_port), _advertised(self.port)) if kafka else None
         self._rules: list[Rule] = []
         self._pairs: list[Pair] = []
+        self.accepted = 0
         self._lock = threading.Lock()
         self._closed = threading.Event()
         self._start(self._accept)
@@ -125,6 +126,7 @@ class Proxy:
             pair = Pair(client, server)
             with self._lock:
                 self._pairs.append(pair)
+                self.accepted += 1
             self._start(self._requests, pair)
             self._start(self._answers, pair)
 

@@ -28,6 +28,12 @@ from confluent_kafka.admin import (
 )
 from psycopg import sql
 
+from pipeline.config import Settings
+from pipeline.errors import UnavailableError
+from pipeline.kafka.browser import Browser
+from pipeline.kafka.ends import LogEnds
+from pipeline.kafka.facts import TopicFacts
+from pipeline.kafka.sizes import SizeLimit
 from pipeline.local.kafka_access import TOPIC_OPERATIONS, allow
 from tests.chaos.proxy import Proxy
 from tests.edges import EVENT, EdgeUnderTest, free_port, make_key, running_edge
@@ -143,6 +149,49 @@ def edge(found: Rotating) -> Iterator[EdgeUnderTest]:
         assert running.answers("/health/live")
 
 
+Asked = Callable[[], object]
+
+
+def ends(settings: Settings) -> Asked:
+    """The console's question for the bounds of the logs."""
+    log_ends = LogEnds(settings)
+    return lambda: log_ends.ask(3.0)
+
+
+def facts(settings: Settings) -> Asked:
+    """The question of a read that waits for a receipt."""
+    topic = TopicFacts(settings)
+    return lambda: topic.ask(3.0)
+
+
+def sizes(settings: Settings) -> Asked:
+    """The edge's question for the largest batch, which tells nobody that it had no answer."""
+    limit = SizeLimit(settings)
+
+    def ask() -> int:
+        limit.batch = 0
+        limit.ask(3.0)
+        if not limit.batch:
+            raise UnavailableError("no answer")
+        return limit.batch
+
+    return ask
+
+
+def browser(settings: Settings) -> Asked:
+    """The console's page of records."""
+    pages = Browser(settings)
+    return lambda: pages.offset_at(0, 0)
+
+
+def answers(ask: Asked) -> bool:
+    try:
+        ask()
+    except UnavailableError:
+        return False
+    return True
+
+
 def total(running: EdgeUnderTest, player: str, key: str) -> tuple[int, str]:
     """A player's events as the API reads them, and where from."""
     reply = running.get(f"/api/v1/players/{player}/stats", {"X-API-Key": key})
@@ -165,6 +214,26 @@ def test_an_account_that_changes_is_taken_up_without_a_restart(rotating: Rotatin
         for player in ("another-account", "another-password"):
             renew(name)
             assert_served(rotating, api, player)
+
+
+@pytest.mark.parametrize("kept", [ends, facts, sizes, browser])
+def test_a_client_that_is_asked_now_and_then_stays_connected_and_takes_a_new_account_up(
+    rotating: Rotating, kept: Callable[[Settings], Asked]
+) -> None:
+    """What the API asks Kafka beside its work: made anew for each question, a client costs 20 ms of CPU."""
+    name = f"rotated_{secrets.token_hex(4)}"
+    rotating.renew_kafka(name)
+    settings = rotating.place.settings.model_copy(
+        update={"kafka_bootstrap_servers": f"127.0.0.1:{rotating.kafka.port}"}
+    )
+    settings.read_from(rotating.files, ())
+    ask = kept(settings)
+    eventually(lambda: answers(ask), timeout=30)
+    connected = rotating.kafka.accepted
+    assert all(answers(ask) for _ in range(5))
+    assert rotating.kafka.accepted == connected
+    rotating.renew_kafka(name)
+    eventually(lambda: answers(ask), timeout=30)
 
 
 def assert_served(found: Rotating, api: EdgeUnderTest, player: str) -> None:
