@@ -26,7 +26,9 @@ from typing import Final
 
 from bench.ingest_clients import Load, PythonLoad, WrkLoad
 from bench.ingest_reads import BATCH, Seen, fill, read_beside_writes
+from pipeline.config import load_settings
 from pipeline.local.stack import Stack
+from pipeline.operations.migrate import migrate
 
 _START_S: Final = 30.0
 
@@ -101,6 +103,7 @@ def main() -> None:
         Path(directory).chmod(0o711)  # PostgreSQL runs as another account when this runs as root
         stack = Stack(Path(directory))
         stack.start()
+        migrate(load_settings(stack.environment()))  # an edge without its tables would fail at what it asks beside
         try:
             for case in cases:
                 for server in ("bare", "edge"):
