@@ -216,7 +216,7 @@ class Edge:
             route.check(head, caller)
         if route.right is not None and route.right.page:
             self._context.console.origins.check(head, keyless=caller is ANYONE, changes=scope == "admin")
-        elif caller is ANYONE and body is not None and route.post is not None:
+        elif head.from_page and caller is ANYONE and body is not None and route.post is not None:
             self._context.console.origins.check_site(head)
         return caller
 

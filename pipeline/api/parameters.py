@@ -40,7 +40,7 @@ def read_segment(head: Head, index: int, name: str) -> str:
 def parameters(head: Head, *known: str) -> dict[str, str]:
     """Return the query's parameters; those that may be repeated with commas between.
 
-    Raises Refusal for one that is unknown or stands there twice.
+    Raises Refusal for one that is unknown or repeated.
     """
     try:
         pairs = head.parameters()
@@ -51,7 +51,7 @@ def parameters(head: Head, *known: str) -> dict[str, str]:
         if name not in known:
             raise Refusal(400, f"{name[:100]}: unknown parameter; known are {', '.join(known) or 'none'}")
         if name in found and name not in REPEATED:
-            raise Refusal(400, f"{name}: stands there twice")
+            raise Refusal(400, f"{name}: is repeated")
         found[name] = f"{found[name]},{value}" if name in found else value
     return found
 

@@ -65,6 +65,7 @@ UUID_SIZE: Final = len(EXAMPLE_UUID)
 is_event_type: Final = re.compile(EVENT_TYPE_PATTERN.replace("$", r"\Z")).match
 is_identifier: Final = re.compile(ID_PATTERN.replace("$", r"\Z")).match
 is_uuid: Final = re.compile(UUID_PATTERN.replace("$", r"\Z")).match
+_MINUS: Final = ord("-")
 _fine_number = re.compile(rb"[0-9][eE]-[0-9]{4}|\.[0-9]{%d}" % (MAX_SCALE - 999))
 _brackets = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[\]{}]', re.DOTALL)
 _timestamp = re.compile(TIMESTAMP_PATTERN.replace("$", r"\Z"), re.ASCII)
@@ -310,7 +311,8 @@ def _check_tree(data: dict[str, Any], depth: int) -> None:
 
 def may_be_too_fine(data: bytes) -> bool:
     """Tell whether JSON text may hold a number of more digits than MAX_SCALE; never False if it does."""
-    if b"e-" not in data and b"E-" not in data and len(data) < MAX_SCALE:
+    # By `find`: `in` tries first whether it is given a number, which took a tenth of the edge's judging.
+    if (_MINUS not in data or (data.find(b"e-") < 0 and data.find(b"E-") < 0)) and len(data) < MAX_SCALE:
         return False
     return _fine_number.search(data) is not None
 

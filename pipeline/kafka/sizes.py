@@ -37,7 +37,8 @@ _SETTING: Final = "max.message.bytes"
 class SizeLimit:
     """What one topic takes at once, asked of it (`ask` blocks), or learnt where the account may not ask.
 
-    `topic` is its max.message.bytes, None if it is not known. `batch` is how large a batch is made.
+    `topic` is its max.message.bytes, None if it is not known. `batch` is how large a batch is made, and `largest` how
+    many bytes of key and value a record may have, as far as is known.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -45,6 +46,7 @@ class SizeLimit:
         self._admin = KeptAdmin(settings)
         self.topic: int | None = None
         self.batch = BATCH_BYTES
+        self.largest = _LARGEST
 
     def ask(self, within: float) -> None:
         """Ask the topic; what is known stays if it does not answer, or the account may not ask."""
@@ -63,6 +65,7 @@ class SizeLimit:
             return
         self.topic = min(int(text), _LARGEST)
         self.batch = max(1, min(BATCH_BYTES, self.topic - FRAME_BYTES))
+        self.largest = max(0, self.topic - FRAME_BYTES)
 
     def refused(self) -> None:
         """Learn from a batch that was too large, where the topic cannot be asked: half as much from now on."""
@@ -71,10 +74,9 @@ class SizeLimit:
 
     def fault(self, size: int) -> str:
         """Return why a record of so many bytes of key and value can never be stored; nothing if it can, or may."""
-        if self.topic is None or size + FRAME_BYTES <= self.topic:
+        if size <= self.largest:
             return ""
-        most = max(0, self.topic - FRAME_BYTES)
-        return f"the record has {size} bytes; Kafka's topic {self._name} takes {most} ({_SETTING} {self.topic})"
+        return f"the record has {size} bytes; Kafka's topic {self._name} takes {self.largest} ({_SETTING} {self.topic})"
 
     def lasting(self, size: int) -> str:
         """Return why a record that was refused as too large always will be; nothing if a smaller batch may pass."""

@@ -19,6 +19,10 @@ class Account(CredentialProvider):
         username, password = (self._settings.current(field) for field in ("redis_username", "redis_password"))
         return (username, password) if username else (password,)
 
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """Return the same, for the edge: the library's own does, and logs a warning at each connection."""
+        return self.get_credentials()
+
 
 def account(settings: Settings) -> Account | None:
     """Return the account to connect as; None if the server asks for none."""

@@ -77,8 +77,9 @@ def _publish(context: Context, connection: Connection, raw: bytes, caller: Calle
         check_game(caller, admitted.game_id)
     context.require_kafka()
     size = len(admitted.value)
-    if fault := context.ingest.sizes.fault(size + len(admitted.key)):
-        raise Refusal(413, fault)
+    length = size + len(admitted.key)
+    if length > context.ingest.sizes.largest:
+        raise Refusal(413, context.ingest.sizes.fault(length))
     context.pressure.enter(size)
     context.ingest.publish(admitted, _Receipt(context, connection, admitted, account, caller).settled)
 

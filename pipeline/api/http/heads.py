@@ -33,7 +33,10 @@ class HeadError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a request's head says. `length` is None for a chunked body."""
+    """What a request's head says. `length` is None for a chunked body.
+
+    `from_page`: a browser sent it, and says of which site the page is that asked.
+    """
 
     method: str
     path: bytes
@@ -45,6 +48,7 @@ class Head:
     encoding: str
     credential: bytes
     signature: bytes
+    from_page: bool
     headers: dict[bytes, bytes] = field(repr=False)
 
     def segments(self) -> list[str]:
@@ -140,6 +144,7 @@ def parse_head(block: bytes) -> Head:
         encoding=headers.get(b"content-encoding", b"").strip().lower().decode("latin-1"),
         credential=credential,
         signature=signature,
+        from_page=b"sec-fetch-site" in headers or b"origin" in headers,
         headers=headers,
     )
 
@@ -157,7 +162,7 @@ def _unrepeated(pairs: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
     headers: dict[bytes, bytes] = {}
     for name, value in pairs:
         if name in headers and (name in deciding or name == b"x-api-key"):
-            raise HeadError(400, f"header {name.decode('ascii')} stands there twice")
+            raise HeadError(400, f"header {name.decode('ascii')} is repeated")
         headers[name] = headers[name] + b", " + value if name in headers else value
     return headers
 
