@@ -117,7 +117,7 @@ class ColumnJudge:
         rows: list[int] = []
         texts: list[tuple[Any, ...]] = []
         for row, raw in enumerate(records["value"]):
-            if raw is None or len(raw) > MAX_EVENT_BYTES or _NUL in raw:
+            if raw is None or len(raw) > MAX_EVENT_BYTES or raw.find(_NUL) >= 0:
                 continue
             if raw.count(b"{") + raw.count(b"[") > MAX_NESTING:  # so it cannot be deeper
                 continue
