@@ -2,17 +2,20 @@
 
     python -m tests.chaos.soak --minutes 20 --seed 1
 
-On a stack of its own. Prints a sample every half minute (what must not grow), and at the end the sums; exit code 1 when
-they are not exact or something grew.
+On a stack of its own, with `gamemetrics verify --watch` beside it, which must raise no false alarm. Prints a sample
+every half minute (what must not grow), and at the end the sums; exit code 1 when they are not exact or something grew.
 """
 
 import argparse
+import json
 import random
+import subprocess
 import sys
 import tempfile
 import threading
+import urllib.request
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import psutil
 import psycopg
 import redis
+from prometheus_client.parser import text_string_to_metric_families
 
 from pipeline.local.stack import Stack
 from pipeline.operations.migrate import migrate
@@ -27,7 +31,9 @@ from tests.chaos.children import Child, child
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import assert_exact
 from tests.consuming import caught_up
+from tests.edges import free_port
 from tests.place import Place
+from tests.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,21 +54,65 @@ class Sample(NamedTuple):
     temporary_tables: int
     outbox_rows: int
     wal_mib: int
+    proven: int
+    differing: int
 
     def __str__(self) -> str:
         return "  ".join(f"{name} {value:>7}" for name, value in self._asdict().items())
 
 
+class Verifier:
+    """`gamemetrics verify --watch`, as it runs in production, and what it says."""
+
+    def __init__(self, place: Place, log: Path) -> None:
+        self._group = place.group
+        self._log = log
+        self._port = free_port()
+        environment = place.environment() | {"METRICS_PORT": str(self._port)}
+        with log.open("wb") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipeline", "verify", "--watch"],
+                env=environment, stdout=said, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+
+    def told(self, name: str) -> int:
+        """Add up a metric over its labels; -1 if there is no answer."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/metrics", timeout=5) as reply:
+                text = reply.read().decode()
+        except OSError:
+            return -1
+        families = text_string_to_metric_families(text)
+        named = f"pipeline_proof_{name}"
+        return int(sum(one.value for family in families for one in family.samples if one.name == named))
+
+    def level(self) -> bool:
+        """Whether everything is proven, and nothing differs."""
+        assert self._process.poll() is None, self._log.read_text(errors="replace")[-3_000:]
+        return self.told("behind_records") == 0 and self.told("differences") == 0
+
+    def alarms(self) -> Counter[str]:
+        """Count what differed at any time, by kind."""
+        lines = (json.loads(line) for line in self._log.read_text().splitlines() if '"differs"' in line)
+        return Counter(line["kind"] for line in lines)
+
+    def close(self) -> None:
+        """End it; it ends well."""
+        self._process.terminate()
+        assert self._process.wait(60) == 0
+
+
 class Soak:
     """One run: a feed, two consumers, and what is done to them."""
 
-    def __init__(self, place: Place, directory: Path, seed: int) -> None:
+    def __init__(self, place: Place, directory: Path, seed: int, verifier: Verifier) -> None:
         self._place = place
         self._directory = directory
         self._random = random.Random(seed)
         self._feed = Feed(place, seed)
         self._over = threading.Event()
         self._consumers: list[tuple[ExitStack, Child]] = []
+        self.verifier = verifier
         self.sent = 0
         self.faults: Counter[str] = Counter()
 
@@ -191,7 +241,14 @@ class Soak:
         for stack, consumer in self._consumers:
             assert consumer.stop() == 0
             stack.close()
+        eventually(self.verifier.level, timeout=300, interval=1.0)
         return samples
+
+    def hold_alarms(self) -> Counter[str]:
+        """Return what the verifier raised, after it was held to this: only Redis, which was emptied, ever differed."""
+        alarms = self.verifier.alarms()
+        assert all(kind.startswith("Redis") for kind in alarms), alarms
+        return alarms
 
     def sample(self, seconds: int) -> Sample:
         memory = [psutil.Process(one.pid).memory_info().rss for _, one in self._consumers if one.exit_code is None]
@@ -203,7 +260,10 @@ class Soak:
                 " (SELECT sum(size) / 1048576 FROM pg_ls_waldir())"
             ).fetchone()
         assert row is not None
-        return Sample(seconds, self.sent, max(memory, default=0) >> 20, row[0], row[1], row[2], int(row[3]))
+        proven, differing = self.verifier.told("records_total"), self.verifier.told("differences")
+        return Sample(
+            seconds, self.sent, max(memory, default=0) >> 20, row[0], row[1], row[2], int(row[3]), proven, differing
+        )
 
 
 def main() -> None:
@@ -222,12 +282,14 @@ def main() -> None:
             try:
                 place = Place(stack, stack.settings(kafka_group_id="event-soak"))
                 migrate(place.settings)
-                soak = Soak(place, logs, asked.seed)
-                soak.run(asked.minutes * 60)
+                with closing(Verifier(place, logs / "verify.log")) as verifier:
+                    soak = Soak(place, logs, asked.seed, verifier)
+                    soak.run(asked.minutes * 60)
                 truth = assert_exact(place)
+                alarms = soak.hold_alarms()
             finally:
                 stack.wipe()
-    sys.stdout.write(f"faults: {dict(soak.faults)}\n")
+    sys.stdout.write(f"faults: {dict(soak.faults)}\nthe verifier's alarms: {dict(alarms) or 'none'}\n")
     sys.stdout.write(
         f"exact: {sum(truth.records.values())} records, {len(truth.events)} events, {len(truth.bad)} bad\n"
     )
