@@ -15,6 +15,7 @@ from pipeline.contract.event import load_scoring
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.refill import snapshot
+from pipeline.verify.beside import Beside
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.projection_checks import GroupCheck, Source
 from pipeline.verify.projections import ProjectionReader
@@ -34,7 +35,9 @@ def look_closely(
     names, scoring = Names(), load_scoring(settings.scoring_file)
     with translated(), connect(settings, "gamemetrics-verify") as connection, snapshot(connection):
         group = next(one for one in read_groups(connection, settings.kafka_topic) if one.id == group_id)
-        stored = ProjectionReader(connection, names, scoring, players).read(settings.kafka_topic, group.role)
+        with closing(Beside(settings, connection, group.role.ledger)) as beside:
+            reader = ProjectionReader(connection, beside, names, scoring, players)
+            stored = reader.read(settings.kafka_topic, group.role)
         others = other_topics(connection, settings)
     with closing(Topic(settings, _READER)) as topic:
         # The log's end is asked after the snapshot was taken: no watermark may lie above it.

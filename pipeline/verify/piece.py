@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pipeline.epoch.roles import Role
+from pipeline.verify.beside import DAYS_AT_ONCE, Beside
 from pipeline.verify.columns import EVENT_TEXTS
 
 _ROWS: Final = 20_000
@@ -39,12 +40,18 @@ _CONTENTS: Final = """
 class Piece:
     """The temporary table of a piece, on the caller's connection."""
 
-    def __init__(self, connection: psycopg.Connection, role: Role) -> None:
+    def __init__(self, connection: psycopg.Connection, role: Role, beside: Beside) -> None:
         self._connection = connection
+        self._beside = beside
         self._role = role
         self._players: set[str] = set()
         self._days: set[str] = set()
         connection.execute(_TABLES)
+
+    @property
+    def wide(self) -> bool:
+        """Whether its events are of more days than one transaction may lock."""
+        return len(self._days) > DAYS_AT_ONCE
 
     def clear(self) -> None:
         """Begin a new piece."""
@@ -111,17 +118,34 @@ class Piece:
         """Return the players of events that are not in the ledger, or not with what their records hold.
 
         `since`: where the ledger begins; days before were dropped. A copy of an event with other contents is among
-        these too, for only its topic tells which was first.
+        these too, for only its topic tells which was first. A wide piece is held to the ledger as it is now, which has
+        what the caller's snapshot had.
         """
+        connection = self._lent() if self.wide else self._connection
         found: set[str] = set()
         for start, stop in self.runs():
             if stop > since:
                 try:
-                    with self._connection.transaction():
-                        found |= {row[0] for row in self._connection.execute(self._wrong(max(start, since), stop))}
+                    with connection.transaction():
+                        found |= {row[0] for row in connection.execute(self._wrong(max(start, since), stop))}
                 except psycopg.DataError:  # a copy of an event, with what no jsonb holds
                     found |= set(self.players())
         return found
+
+    def _lent(self) -> psycopg.Connection:
+        """Copy the piece to the second connection, whose transactions lock a few days each."""
+        second = self._beside.connection
+        second.execute(_TABLES)
+        second.execute("TRUNCATE proof_records")
+        with (
+            self._connection.cursor() as source,
+            second.cursor() as target,
+            source.copy("COPY proof_records TO STDOUT") as found,
+            target.copy("COPY proof_records FROM STDIN") as put,
+        ):
+            for block in found:
+                put.write(block)
+        return second
 
     def _wrong(self, start: datetime, stop: datetime) -> sql.Composed:
         return sql.SQL(_WRONG).format(

@@ -16,6 +16,7 @@ from pipeline.contract.boards import DAILY, WEEKLY
 from pipeline.contract.event import Scoring, score_of
 from pipeline.epoch.roles import Role
 from pipeline.errors import EventError
+from pipeline.verify.beside import Beside
 from pipeline.verify.fingerprint import fingerprint
 from pipeline.verify.recount import CONTENT, IDENTITY, LEDGER_SCHEMA, PLACE_SCHEMA, Names
 
@@ -57,13 +58,19 @@ class Projections:
 class ProjectionReader:
     """Reads the tables of the projections. The connection is in a transaction that sees one moment.
 
-    `players`: the only ones to read; None: all. Dead letters are of all.
+    `players`: the only ones to read; None: all. Dead letters are of all. `beside` is for a ledger of many days.
     """
 
     def __init__(
-        self, connection: psycopg.Connection, names: Names, scoring: Scoring, players: Sequence[str] | None
+        self,
+        connection: psycopg.Connection,
+        beside: Beside,
+        names: Names,
+        scoring: Scoring,
+        players: Sequence[str] | None,
     ) -> None:
         self._connection = connection
+        self._beside = beside
         self._names = names
         self._scoring = scoring
         self._players = list(players) if players is not None else None
@@ -82,12 +89,12 @@ class ProjectionReader:
     def ledger(self, role: Role) -> pl.DataFrame:
         """Return the role's ledger (LEDGER_SCHEMA); of one that keeps identities only, the contents are null."""
         if role.ledger == "events":
-            pages = self._pages(sql.SQL(_EVENTS))
+            pages = self._ledger_pages(sql.SQL(_EVENTS))
             full = [pl.DataFrame(map(self._event, page), LEDGER_SCHEMA, orient="row") for page in pages]
             return pl.concat(full) if full else LEDGER_SCHEMA.to_frame()
         statement = sql.SQL(_IDENTITIES).format(sql.Identifier(role.ledger))
         schema = pl.Schema({name: LEDGER_SCHEMA[name] for name in IDENTITY})
-        bare = [pl.DataFrame(map(self._identity, page), schema, orient="row") for page in self._pages(statement)]
+        bare = [pl.DataFrame(map(self._identity, page), schema, orient="row") for page in self._ledger_pages(statement)]
         frame = pl.concat(bare) if bare else schema.to_frame()
         return frame.with_columns(pl.lit(None, LEDGER_SCHEMA[name]).alias(name) for name in CONTENT)
 
@@ -161,10 +168,22 @@ class ProjectionReader:
         except (orjson.JSONDecodeError, EventError):
             return None
 
-    def _pages(self, statement: Statement) -> Iterator[list[tuple[Any, ...]]]:
+    def _ledger_pages(self, statement: Statement) -> Iterator[list[tuple[Any, ...]]]:
+        runs = self._beside.runs()
+        if len(runs) == 1:
+            yield from self._pages(statement)
+            return
+        for run in runs:
+            with self._beside.moment() as connection:
+                of_run = sql.SQL("{} WHERE {}").format(statement, run.has("event_timestamp"))
+                yield from self._pages(of_run, connection)
+
+    def _pages(
+        self, statement: Statement, connection: psycopg.Connection | None = None
+    ) -> Iterator[list[tuple[Any, ...]]]:
         only = sql.SQL("") if self._players is None else sql.SQL(" WHERE player_id = ANY(%(players)s)")
         whole = sql.SQL("SELECT * FROM ({}) AS found{}").format(statement, only)
-        with self._connection.cursor(name="verify", binary=True) as cursor:
+        with (connection or self._connection).cursor(name="verify", binary=True) as cursor:
             cursor.execute(whole, {"players": self._players})
             while page := cursor.fetchmany(_PAGE):
                 yield page

@@ -20,6 +20,7 @@ from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST, load_scoring
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.verify.account import Account, Marks
+from pipeline.verify.beside import Beside
 from pipeline.verify.by_keys import go_by_keys
 from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, Standing
 from pipeline.verify.columns import ColumnJudge
@@ -100,8 +101,9 @@ class Prover:
         go_by_keys(connection)
         for statement in _SESSION:
             connection.execute(statement)
-        self._piece = Piece(connection, group.role)
-        self._sums = Sums(connection, group.role, scoring) if group.role.ledger == "events" else None
+        self._beside = Beside(settings, connection, group.role.ledger)
+        self._piece = Piece(connection, group.role, self._beside)
+        self._sums = Sums(connection, group.role, scoring, self._beside) if group.role.ledger == "events" else None
         self.checkpoints = Checkpoints(connection, group.id, self._name)
         self.bounds: Bounds = {}
         self.account = Account(connection, self.checkpoints, group, self._name)
@@ -112,6 +114,10 @@ class Prover:
         self.rolled = 0
         self.round_ended = False
         """How many players or places were on the last page, and whether it was the last of a round."""
+
+    def close(self) -> None:
+        """Close what was opened beside the caller's connection."""
+        self._beside.close()
 
     def begin(self) -> None:
         """Start from the log's beginning."""
@@ -271,7 +277,9 @@ class Prover:
         if not level:
             self.checkpoints.suspect(_swept(players, standing), differs=False)
             return True
-        if players:
+        if self._piece.wide:
+            self.checkpoints.suspect(_swept(players, standing), differs=False)
+        elif players:
             self._touched(self._sums, players, standing)
         self.checkpoints.level()
         return self._owed(self._sums, standing)

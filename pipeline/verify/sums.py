@@ -15,6 +15,7 @@ from psycopg import sql
 
 from pipeline.contract.event import Scoring
 from pipeline.epoch.roles import Role
+from pipeline.verify.beside import Beside, Run
 
 _IN_FLIGHT: Final = timedelta(seconds=10)
 """An epoch whose transaction began so long before a snapshot, or longer, was committed in it or never will be."""
@@ -28,7 +29,9 @@ CREATE TEMPORARY TABLE IF NOT EXISTS proof_counts (player_id varchar COLLATE "C"
     events bigint, last_event timestamptz, contents numeric);
 CREATE TEMPORARY TABLE IF NOT EXISTS proof_scores (game_id varchar COLLATE "C", player_id varchar COLLATE "C",
     day date, score numeric);
-CREATE TEMPORARY TABLE IF NOT EXISTS proof_players (player_id varchar COLLATE "C" PRIMARY KEY)
+CREATE TEMPORARY TABLE IF NOT EXISTS proof_players (player_id varchar COLLATE "C" PRIMARY KEY);
+CREATE TEMPORARY TABLE IF NOT EXISTS proof_parts (player_id varchar COLLATE "C", event_type varchar COLLATE "C",
+    game_id varchar COLLATE "C", day date, events bigint, last_event timestamptz, contents numeric, score numeric)
 """
 _FILL: Final = """
 INSERT INTO proof_events
@@ -53,25 +56,45 @@ SELECT game_id, player_id, event_timestamp::date, sum(score) FROM proof_events W
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 # All events of some players, added up in one pass: by type, and if they score by game and day.
+_ALL: Final = """
+SELECT player_id, event_type, game_id, day, count(*) AS events, max(event_timestamp) AS last_event,
+       sum(content) AS contents, sum(score) AS score
+FROM (SELECT kept.player_id, kept.event_type, kept.event_timestamp, {score} AS score,
+             CASE WHEN kept.event_type = ANY({scoring}) THEN kept.game_id END AS game_id,
+             CASE WHEN kept.event_type = ANY({scoring}) THEN kept.event_timestamp::date END AS day,
+             hash_record_extended(
+                 ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0) AS content
+      FROM events AS kept WHERE {which}) AS found
+GROUP BY GROUPING SETS ((player_id, event_type), (game_id, player_id, day))
+"""
 _RECOUNT: Final = """
-WITH sums AS MATERIALIZED (
-    SELECT player_id, event_type, game_id, day, count(*) AS events, max(event_timestamp) AS last_event,
-           sum(content) AS contents, sum(score) AS score
-    FROM (SELECT kept.player_id, kept.event_type, kept.event_timestamp, {score} AS score,
-                 CASE WHEN kept.event_type = ANY({scoring}) THEN kept.game_id END AS game_id,
-                 CASE WHEN kept.event_type = ANY({scoring}) THEN kept.event_timestamp::date END AS day,
-                 hash_record_extended(
-                     ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0) AS content
-          FROM events AS kept WHERE {which}) AS found
-    GROUP BY GROUPING SETS ((player_id, event_type), (game_id, player_id, day))
-), counted AS (
+WITH sums AS MATERIALIZED ({all}), counted AS (
     INSERT INTO proof_counts
     SELECT player_id, event_type, events, last_event, contents FROM sums WHERE event_type IS NOT NULL ORDER BY 1, 2
 )
 INSERT INTO proof_scores SELECT game_id, player_id, day, score FROM sums WHERE score IS NOT NULL AND day IS NOT NULL
 ORDER BY 1, 2, 3
 """
-_CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores"
+# The same of parts that were added up by runs of days.
+_ADD_PARTS: Final = """
+INSERT INTO proof_counts
+SELECT player_id, event_type, sum(events)::bigint, max(last_event), sum(contents) FROM proof_parts
+WHERE event_type IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2;
+INSERT INTO proof_scores
+SELECT game_id, player_id, day, score FROM proof_parts WHERE score IS NOT NULL AND day IS NOT NULL ORDER BY 1, 2, 3
+"""
+_CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores, proof_parts"
+
+_PAGE: Final = "SELECT player_id FROM events WHERE player_id > %(after)s ORDER BY player_id LIMIT 1 OFFSET %(events)s"
+# By the counters, which are nearly right, where to look at the events would lock too many days.
+_PAGE_BY_COUNTERS: Final = """
+SELECT player_id
+FROM (SELECT player_id, sum(sum(events)) OVER (ORDER BY player_id) AS so_far
+      FROM (SELECT player_id, events FROM player_event_counts WHERE player_id > %(after)s
+            ORDER BY player_id LIMIT %(events)s + 1) AS counted
+      GROUP BY player_id) AS added
+WHERE so_far > %(events)s ORDER BY player_id LIMIT 1
+"""
 
 _TOUCHED_COUNTS: Final = """
 SELECT DISTINCT sent.player_id
@@ -206,8 +229,9 @@ class Players:
 class Sums:
     """The sums of a group that writes the events table, on the caller's connection."""
 
-    def __init__(self, connection: psycopg.Connection, role: Role, scoring: Scoring) -> None:
+    def __init__(self, connection: psycopg.Connection, role: Role, scoring: Scoring, beside: Beside) -> None:
         self._connection = connection
+        self._beside = beside
         self._stats = "stats" in role.projections
         self._boards = "leaderboard" in role.projections
         self._scoring = list(scoring)
@@ -243,23 +267,31 @@ class Sums:
 
     def page(self, after: str, events: int) -> Players:
         """Return the players after one whose events are about so many; to the last if there are no more."""
-        row = self._connection.execute(
-            "SELECT player_id FROM events WHERE player_id > %s ORDER BY player_id LIMIT 1 OFFSET %s", (after, events)
-        ).fetchone()
+        page = _PAGE if len(self._beside.runs()) == 1 else _PAGE_BY_COUNTERS
+        row = self._connection.execute(page, {"after": after, "events": events}).fetchone()
         return Players(after, row[0] if row is not None else None)
 
     def recount(self, players: Players) -> set[str]:
         """Sum up all events of players; returns those whose counters are not that."""
         self._connection.execute(_CLEAR)
-        which = players.where("kept.player_id")
-        scoring = sql.SQL("{}::text[]").format(sql.Literal(self._scoring))
-        self._connection.execute(sql.SQL(_RECOUNT).format(score=self._score, scoring=scoring, which=which))
+        runs = self._beside.runs()
+        if len(runs) == 1:
+            self._connection.execute(sql.SQL(_RECOUNT).format(all=self._all(players, runs[0])))
+        else:
+            for run in runs:
+                self._beside.copy(self._all(players, run), "proof_parts")
+            self._connection.execute(_ADD_PARTS)
         wrong: set[str] = set()
         if self._stats:
             wrong |= self._players(sql.SQL(_WRONG_COUNTS).format(players=players.where()))
         if self._boards:
             wrong |= self._players(_WRONG_SCORES)
         return wrong
+
+    def _all(self, players: Players, run: Run) -> sql.Composed:
+        which = sql.SQL("{} AND {}").format(players.where("kept.player_id"), run.has("kept.event_timestamp"))
+        scoring = sql.SQL("{}::text[]").format(sql.Literal(self._scoring))
+        return sql.SQL(_ALL).format(score=self._score, scoring=scoring, which=which)
 
     def recounted(self) -> int:
         """Count the players that were just recounted."""

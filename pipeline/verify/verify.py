@@ -58,8 +58,12 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
 @contextmanager
 def proving(settings: Settings, group: Group, report: Report) -> Iterator[Prover]:
     """Have a prover of one group for the time of a with statement."""
-    with _connection(settings) as connection, closing(Topic(settings, _READER)) as topic:
-        yield Prover(connection, topic, group, settings, report)
+    with (
+        _connection(settings) as connection,
+        closing(Topic(settings, _READER)) as topic,
+        closing(Prover(connection, topic, group, settings, report)) as prover,
+    ):
+        yield prover
 
 
 @dataclass(frozen=True, slots=True)

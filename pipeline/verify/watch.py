@@ -45,6 +45,8 @@ _WHOLE_SECONDS: Final = 3_600.0
 _ROUND_SHARE: Final = 0.25
 """How much of a turn's time may go to each of the two rounds; a page at least."""
 
+_NAMED: Final = 10
+
 _ENDED: Final = object()
 
 log = structlog.get_logger()
@@ -137,6 +139,7 @@ class Watched:
     _round_began: float = 0.0
     _health: WatchHealth | None = None
     _shown: frozenset[str] = frozenset()
+    _logged: frozenset[tuple[str, str]] = frozenset()
 
     def open(self, open_now: ExitStack, group: Group, health: WatchHealth) -> None:
         """Open connections until the stack is closed."""
@@ -271,12 +274,18 @@ class Watched:
         for totals in self.seen.values():
             for kind, number in totals.items():
                 kinds[kind] = kinds.get(kind, 0) + number
-        for kind, _ in prover.account.found:
+        found = prover.account.found
+        for (kind, key), (expected, is_there) in found.items():
             kinds[kind] = kinds.get(kind, 0) + 1
+            if (kind, key) not in self._logged:
+                log.error("differs", kind=kind, key=key, expected=str(expected), found=str(is_there))
+        self._logged = frozenset(found)
         if unburied := len(prover.checkpoints.unburied(self.group.role.service)):
             kinds["dead letter"] = kinds.get("dead letter", 0) + unburied
         if not self.seen.get("players") and (waiting := prover.checkpoints.count_suspects(differing=True)):
             kinds["players not looked at yet"] = waiting
+            named = prover.checkpoints.suspects(_NAMED, differing=True)
+            log.warning("players seem to differ, and are looked at soon", players=waiting, some=named)
         left = sum(mark.next_offset - step.stops.get(p, 0) for p, mark in step.marks.items())
         metrics.behind.labels(self.group.id).set(left)
         prover.checkpoints.tell(kinds, left)
