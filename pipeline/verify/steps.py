@@ -130,9 +130,10 @@ class Prover:
 
     def step(self) -> Step:
         """Read a piece, and prove it."""
-        self.bounds = self._topic.bounds()
-        marks = self._marks()
+        # In this order: each is asked for after what it may not lie below, though all of them move meanwhile.
         before = self.checkpoints.read()
+        marks = self._marks()
+        self.bounds = self._topic.bounds()
         read = self._starting(marks, before)
         self._topic.follow({p: one.next_offset for p, one in read.starts.items()})
         self._piece.clear()
