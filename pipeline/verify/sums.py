@@ -15,6 +15,7 @@ from psycopg import sql
 
 from pipeline.contract.event import Scoring
 from pipeline.epoch.roles import Role
+from pipeline.sinks.dialect import DISTRIBUTED, dialect_of
 from pipeline.verify.beside import Beside, Run
 
 _IN_FLIGHT: Final = timedelta(seconds=10)
@@ -56,16 +57,26 @@ SELECT game_id, player_id, event_timestamp::date, sum(score) FROM proof_events W
 GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 # All events of some players, added up in one pass: by type, and if they score by game and day.
+_FOUND: Final = """
+(SELECT kept.player_id, kept.event_type, kept.event_timestamp, {score} AS score,
+        CASE WHEN kept.event_type = ANY({scoring}) THEN kept.game_id END AS game_id,
+        CASE WHEN kept.event_type = ANY({scoring}) THEN kept.event_timestamp::date END AS day,
+        hash_record_extended(
+            ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0) AS content
+ FROM events AS kept WHERE {which}) AS found
+"""
 _ALL: Final = """
 SELECT player_id, event_type, game_id, day, count(*) AS events, max(event_timestamp) AS last_event,
        sum(content) AS contents, sum(score) AS score
-FROM (SELECT kept.player_id, kept.event_type, kept.event_timestamp, {score} AS score,
-             CASE WHEN kept.event_type = ANY({scoring}) THEN kept.game_id END AS game_id,
-             CASE WHEN kept.event_type = ANY({scoring}) THEN kept.event_timestamp::date END AS day,
-             hash_record_extended(
-                 ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0) AS content
-      FROM events AS kept WHERE {which}) AS found
-GROUP BY GROUPING SETS ((player_id, event_type), (game_id, player_id, day))
+FROM {found} GROUP BY GROUPING SETS ((player_id, event_type), (game_id, player_id, day))
+"""
+# In two passes, for a distributed server knows no GROUPING SETS.
+_ALL_APART: Final = """
+SELECT player_id, event_type, NULL::varchar, NULL::date, count(*), max(event_timestamp), sum(content), NULL::numeric
+FROM {found} GROUP BY player_id, event_type
+UNION ALL
+SELECT player_id, NULL, game_id, day, count(*), max(event_timestamp), sum(content), sum(score)
+FROM {found} WHERE score IS NOT NULL GROUP BY game_id, player_id, day
 """
 _RECOUNT: Final = """
 WITH sums AS MATERIALIZED ({all}), counted AS (
@@ -100,7 +111,7 @@ _TOUCHED_COUNTS: Final = """
 SELECT DISTINCT sent.player_id
 FROM (SELECT DISTINCT player_id, event_type FROM proof_records) AS sent
 LEFT JOIN proven_counts AS proven ON proven.player_id = sent.player_id AND proven.event_type = sent.event_type
-LEFT JOIN player_event_counts AS kept ON kept.player_id = sent.player_id AND kept.event_type = sent.event_type
+LEFT JOIN {counts} AS kept ON kept.player_id = sent.player_id AND kept.event_type = sent.event_type
 FULL JOIN proof_counts AS added ON added.player_id = sent.player_id AND added.event_type = sent.event_type
 WHERE coalesce(proven.events, 0) + coalesce(added.events, 0) IS DISTINCT FROM kept.events
    OR greatest(proven.last_event, added.last_event) IS DISTINCT FROM kept.last_event
@@ -108,10 +119,10 @@ WHERE coalesce(proven.events, 0) + coalesce(added.events, 0) IS DISTINCT FROM ke
 _TOUCHED_SCORES: Final = """
 SELECT DISTINCT sent.player_id
 FROM (SELECT DISTINCT game_id, player_id, event_timestamp::date AS day FROM proof_records
-      WHERE event_type = ANY(%(scoring)s)) AS sent
+      WHERE event_type = ANY({scoring})) AS sent
 LEFT JOIN proven_scores AS proven
   ON proven.game_id = sent.game_id AND proven.player_id = sent.player_id AND proven.day = sent.day
-LEFT JOIN leaderboard_daily AS kept
+LEFT JOIN {daily} AS kept
   ON kept.game_id = sent.game_id AND kept.player_id = sent.player_id AND kept.day = sent.day
 FULL JOIN proof_scores AS added
   ON added.game_id = sent.game_id AND added.player_id = sent.player_id AND added.day = sent.day
@@ -121,14 +132,21 @@ WHERE coalesce(proven.score, 0) + coalesce(added.score, 0) IS DISTINCT FROM kept
 _TOUCHED_SETTLED: Final = """
 SELECT DISTINCT late.player_id
 FROM (SELECT DISTINCT game_id, player_id FROM proof_records
-      WHERE event_type = ANY(%(scoring)s)
+      WHERE event_type = ANY({scoring})
         AND event_timestamp < (SELECT settled_before FROM leaderboard_horizon)) AS late
-LEFT JOIN leaderboard_settled AS kept ON kept.game_id = late.game_id AND kept.player_id = late.player_id
+LEFT JOIN {settled} AS kept ON kept.game_id = late.game_id AND kept.player_id = late.player_id
 WHERE kept.score IS DISTINCT FROM (
     SELECT sum(proven.score) FROM proven_scores AS proven
     WHERE proven.game_id = late.game_id AND proven.player_id = late.player_id
       AND proven.day < (SELECT settled_before FROM leaderboard_horizon))
 """
+# A distributed server joins none of its tables with local ones: of those players they come to the coordinator first.
+_OF_TOUCHED: Final = "(SELECT * FROM {} WHERE player_id IN (SELECT player_id FROM proof_records) OFFSET 0)"
+_SPREAD: Final = (
+    ("counts", "player_event_counts"),
+    ("daily", "leaderboard_daily"),
+    ("settled", "leaderboard_settled"),
+)
 _KEEP_COUNTS: Final = """
 INSERT INTO proven_counts AS proven
 SELECT added.* FROM proof_counts AS added
@@ -172,24 +190,25 @@ _DAYS_AFTER: Final = """
 FROM leaderboard_daily WHERE (game_id, day, player_id) > (%(game)s, %(day)s, %(player)s)
 ORDER BY game_id, day, player_id"""
 _WRONG_DAYS: Final = """
+WITH kept AS MATERIALIZED (SELECT game_id, day, player_id, score {after} LIMIT %(size)s),
+     settled AS MATERIALIZED (
+        SELECT game_id, player_id FROM leaderboard_settled WHERE (game_id, player_id) IN
+            (SELECT game_id, player_id FROM kept WHERE day < %(horizon)s::date))
 SELECT DISTINCT kept.player_id
-FROM (SELECT game_id, day, player_id, score {after} LIMIT %(size)s) AS kept
-LEFT JOIN proven_scores AS proven
+FROM kept LEFT JOIN proven_scores AS proven
   ON proven.game_id = kept.game_id AND proven.player_id = kept.player_id AND proven.day = kept.day
 WHERE proven.score IS DISTINCT FROM kept.score
-   OR kept.day < (SELECT settled_before FROM leaderboard_horizon) AND NOT EXISTS (
-        SELECT FROM leaderboard_settled AS settled
-        WHERE settled.game_id = kept.game_id AND settled.player_id = kept.player_id)
+   OR kept.day < %(horizon)s::date AND NOT EXISTS (
+        SELECT FROM settled WHERE settled.game_id = kept.game_id AND settled.player_id = kept.player_id)
 """
 _SETTLED_AFTER: Final = """
 FROM leaderboard_settled WHERE (game_id, player_id) > (%(game)s, %(player)s) ORDER BY game_id, player_id"""
 _WRONG_SETTLED: Final = """
-SELECT kept.player_id
-FROM (SELECT game_id, player_id, score {after} LIMIT %(size)s) AS kept
+WITH kept AS MATERIALIZED (SELECT game_id, player_id, score {after} LIMIT %(size)s)
+SELECT kept.player_id FROM kept
 WHERE kept.score IS DISTINCT FROM (
     SELECT sum(proven.score) FROM proven_scores AS proven
-    WHERE proven.game_id = kept.game_id AND proven.player_id = kept.player_id
-      AND proven.day < (SELECT settled_before FROM leaderboard_horizon))
+    WHERE proven.game_id = kept.game_id AND proven.player_id = kept.player_id AND proven.day < %(horizon)s::date)
 """
 
 
@@ -236,6 +255,7 @@ class Sums:
         self._boards = "leaderboard" in role.projections
         self._scoring = list(scoring)
         self._score = _score(scoring)
+        self._apart = dialect_of(connection) is DISTRIBUTED
         connection.execute(_TABLES)
 
     def touched(
@@ -254,15 +274,15 @@ class Sums:
         self._connection.execute(_ADD_UP)
         wrong: set[str] = set()
         if self._stats:
-            wrong |= self._players(_TOUCHED_COUNTS)
+            wrong |= self._off(_TOUCHED_COUNTS)
         if self._boards:
-            wrong |= self._players(_TOUCHED_SCORES)
+            wrong |= self._off(_TOUCHED_SCORES)
         self._connection.execute("TRUNCATE proof_players")
         self._connection.execute("INSERT INTO proof_players SELECT unnest(%s::text[])", (sorted(wrong | left_out),))
         self._connection.execute(_KEEP_COUNTS)
         self._connection.execute(_KEEP_SCORES)
         if self._boards:
-            wrong |= self._players(_TOUCHED_SETTLED) - left_out
+            wrong |= self._off(_TOUCHED_SETTLED) - left_out
         return wrong - left_out
 
     def page(self, after: str, events: int) -> Players:
@@ -275,7 +295,7 @@ class Sums:
         """Sum up all events of players; returns those whose counters are not that."""
         self._connection.execute(_CLEAR)
         runs = self._beside.runs()
-        if len(runs) == 1:
+        if len(runs) == 1 and not self._apart:
             self._connection.execute(sql.SQL(_RECOUNT).format(all=self._all(players, runs[0])))
         else:
             for run in runs:
@@ -291,7 +311,8 @@ class Sums:
     def _all(self, players: Players, run: Run) -> sql.Composed:
         which = sql.SQL("{} AND {}").format(players.where("kept.player_id"), run.has("kept.event_timestamp"))
         scoring = sql.SQL("{}::text[]").format(sql.Literal(self._scoring))
-        return sql.SQL(_ALL).format(score=self._score, scoring=scoring, which=which)
+        found = sql.SQL(_FOUND).format(score=self._score, scoring=scoring, which=which)
+        return sql.SQL(_ALL_APART if self._apart else _ALL).format(found=found)
 
     def recounted(self) -> int:
         """Count the players that were just recounted."""
@@ -326,7 +347,10 @@ class Sums:
         if not self._boards:
             return set(), None
         following = sql.SQL(board.following)
-        place = {**_FIRST_PLACE, **after, "size": size}
+        (horizon,) = self._connection.execute(
+            "SELECT max(settled_before)::text FROM leaderboard_horizon"
+        ).fetchone() or (None,)
+        place = {**_FIRST_PLACE, **after, "size": size, "horizon": horizon}
         rows = self._connection.execute(sql.SQL(board.wrong).format(after=following), place).fetchall()
         last = self._connection.execute(
             sql.SQL("SELECT {} {} LIMIT 1 OFFSET %(size)s - 1").format(sql.SQL(board.key), following), place
@@ -338,18 +362,32 @@ class Sums:
         row = self._connection.execute("SELECT coalesce(sum(events), 0)::bigint FROM proven_counts").fetchone()
         return int(row[0]) if row is not None else 0
 
+    def _off(self, statement: LiteralString) -> set[str]:
+        """Return whom a statement about what a piece touched finds."""
+        scoring = sql.SQL("{}::text[]").format(sql.Literal(self._scoring))
+        tables = {
+            name: sql.SQL(_OF_TOUCHED if self._apart else "{}").format(sql.Identifier(table)) for name, table in _SPREAD
+        }
+        return self._players(sql.SQL(statement).format(scoring=scoring, **tables))
+
     def _players(self, statement: LiteralString | sql.Composed) -> set[str]:
-        rows = self._connection.execute(statement, {"scoring": self._scoring} if isinstance(statement, str) else None)
-        return {row[0] for row in rows if row[0] is not None}
+        query = sql.SQL(statement) if isinstance(statement, str) else statement
+        return {row[0] for row in self._connection.execute(query).fetchall() if row[0] is not None}
 
 
 def _score(scoring: Scoring) -> sql.Composed:
-    """Read an event's score out of its data, by the scoring table; null if it has none."""
-    case = "WHEN {} THEN CASE jsonb_typeof(kept.data->{}) WHEN 'number' THEN (kept.data->{})::numeric ELSE {} END"
+    """Read an event's score out of its data, by the scoring table; null if it has none.
+
+    Each WHEN is a condition of its own: Citus 13 writes no others for its workers.
+    """
+    case = (
+        "WHEN kept.event_type = {} THEN"
+        " CASE WHEN jsonb_typeof(kept.data->{}) = 'number' THEN (kept.data->{})::numeric ELSE {} END"
+    )
     cases = [
         sql.SQL(case).format(*map(sql.Literal, (kind, rule.field, rule.field, rule.default)))
         for kind, rule in scoring.items()
     ]
     if not cases:
         return sql.Composed([sql.SQL("NULL::numeric")])
-    return sql.SQL("CASE kept.event_type {} END").format(sql.SQL(" ").join(cases))
+    return sql.SQL("CASE {} END").format(sql.SQL(" ").join(cases))

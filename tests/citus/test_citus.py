@@ -20,6 +20,8 @@ from tests.citus.conftest import Cluster
 from tests.commanding import gamemetrics
 from tests.consuming import consume_all
 from tests.place import Place
+from tests.real.verify.test_steps import new_records
+from tests.real.verify.test_switched_off import ONWARD, ROUND, a_round, alter, begun, kinds
 from tests.waiting import eventually
 
 ONE_EPOCH: dict[str, Any] = {"batch_max_wait_ms": 1_000}
@@ -121,6 +123,23 @@ def test_duplicates_dead_letters_and_late_events_count_once(distributed: Place) 
     assert events == (row[1],)
     code, said = run(place, "verify")
     assert code == 0, said
+
+
+def test_what_is_altered_is_found_in_what_is_new_and_by_a_round(distributed: Place) -> None:
+    place = distributed
+    begun(place)
+    for number, row in enumerate(ONWARD):
+        new_records(place, 10 + number)
+        consume_all(place)
+        alter(place, row.do)
+        assert row.kind in kinds(place), row.check
+        alter(place, row.undo)
+        assert kinds(place) == set(), row.check
+    for row in ROUND:
+        alter(place, row.do)
+        assert row.kind in a_round(place), row.check
+        alter(place, row.undo)
+        assert kinds(place) == set(), row.check
 
 
 def test_days_are_settled_once_and_late_events_are_added(distributed: Place) -> None:

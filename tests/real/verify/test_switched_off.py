@@ -24,6 +24,7 @@ from pipeline.verify.report import Report
 from pipeline.verify.sums import Sums
 from pipeline.verify.verify import proving
 from tests.consuming import consume_all
+from tests.dialects import IN_BOTH_DIALECTS
 from tests.events import encoded, now
 from tests.place import Place
 from tests.real.verify.test_steps import ALTERATIONS, GAME, NEW, found_in, go_on, new_records
@@ -201,6 +202,7 @@ def test_afresh(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds(place, full=True) == set()
 
 
+@IN_BOTH_DIALECTS
 def test_onward(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is new is asked for once: so there is something new each time."""
     begun(place)
@@ -220,6 +222,7 @@ def test_onward(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds(place, full=True) == set()
 
 
+@IN_BOTH_DIALECTS
 def test_a_round(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(place)
     for row in ROUND:
