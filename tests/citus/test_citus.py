@@ -21,7 +21,7 @@ from tests.commanding import gamemetrics
 from tests.consuming import consume_all
 from tests.place import Place
 from tests.real.verify.test_steps import new_records
-from tests.real.verify.test_switched_off import ONWARD, ROUND, a_round, alter, begun, kinds
+from tests.real.verify.test_switched_off import ONWARD, ROUND, alter, begun, kinds, kinds_of_a_round
 from tests.waiting import eventually
 
 ONE_EPOCH: dict[str, Any] = {"batch_max_wait_ms": 1_000}
@@ -137,7 +137,7 @@ def test_what_is_altered_is_found_in_what_is_new_and_by_a_round(distributed: Pla
         assert kinds(place) == set(), row.check
     for row in ROUND:
         alter(place, row.do)
-        assert row.kind in a_round(place), row.check
+        assert row.kind in kinds_of_a_round(place), row.check
         alter(place, row.undo)
         assert kinds(place) == set(), row.check
 

@@ -8,13 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.verify.groups import read_groups
-from pipeline.verify.report import Report
-from pipeline.verify.verify import proving
 from tests.consuming import consume_all
 from tests.events import encoded
 from tests.place import Place
-from tests.real.verify.test_steps import found_in, go_on
+from tests.real.verify.test_steps import a_round, found_in, go_on
 from tests.real.verify.test_verify import NONE, TODAY
 
 pytestmark = pytest.mark.real
@@ -79,15 +76,6 @@ def test_years_of_days_are_proven_and_few_are_locked(years: Place) -> None:
         a_round(years)
         assert found_in(go_on(years)) == NONE
     assert 100 < seen[-1] < MOST
-
-
-def a_round(place: Place) -> None:
-    with place.pg() as connection:
-        (group,) = read_groups(connection, place.topic)
-    with proving(place.settings, group, Report()) as prover:
-        prover.roll_pages = 1
-        while not prover.round_ended:
-            prover.step()
 
 
 def test_an_alteration_of_any_day_is_found(years: Place) -> None:

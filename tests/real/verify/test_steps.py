@@ -32,6 +32,16 @@ def go_on(place: Place, settings: Settings | None = None, *, full: bool = False)
     return verify(settings or place.settings, lambda _what, _done, _total: None, full=full)
 
 
+def a_round(place: Place) -> None:
+    """Have a verifier go once through what is old."""
+    with place.pg() as connection:
+        (group,) = read_groups(connection, place.topic)
+    with proving(place.settings, group, Report()) as prover:
+        prover.roll_pages = 1
+        while not prover.round_ended:
+            prover.step()
+
+
 def found_in(report: Report) -> tuple[bool, set[str], str]:
     found = report.differences
     return bool(found), set(found.totals), "\n".join(f"{one.kind} {one.key}" for one in found.kept)
