@@ -122,7 +122,7 @@ FROM (SELECT DISTINCT game_id, player_id, event_timestamp::date AS day FROM proo
       WHERE event_type = ANY({scoring})) AS sent
 LEFT JOIN proven_scores AS proven
   ON proven.game_id = sent.game_id AND proven.player_id = sent.player_id AND proven.day = sent.day
-LEFT JOIN {daily} AS kept
+LEFT JOIN {days} AS kept
   ON kept.game_id = sent.game_id AND kept.player_id = sent.player_id AND kept.day = sent.day
 FULL JOIN proof_scores AS added
   ON added.game_id = sent.game_id AND added.player_id = sent.player_id AND added.day = sent.day
@@ -144,7 +144,7 @@ WHERE kept.score IS DISTINCT FROM (
 _OF_TOUCHED: Final = "(SELECT * FROM {} WHERE player_id IN (SELECT player_id FROM proof_records) OFFSET 0)"
 _SPREAD: Final = (
     ("counts", "player_event_counts"),
-    ("daily", "leaderboard_daily"),
+    ("days", "leaderboard_daily"),
     ("settled", "leaderboard_settled"),
 )
 _KEEP_COUNTS: Final = """

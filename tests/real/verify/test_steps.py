@@ -10,15 +10,12 @@ import pytest
 from psycopg import sql
 
 from pipeline.config import Settings
-from pipeline.kafka.topic import Topic
 from pipeline.sinks import session
 from pipeline.verify import steps
 from pipeline.verify.account import Account
-from pipeline.verify.checkpoints import Checkpoints
 from pipeline.verify.columns import ColumnJudge
 from pipeline.verify.groups import read_groups
 from pipeline.verify.report import Report
-from pipeline.verify.steps import Prover
 from pipeline.verify.verify import proving, verify
 from tests.commanding import told
 from tests.consuming import caught_up, consume_all, consuming
@@ -250,34 +247,6 @@ def test_events_again_are_duplicates_whenever_they_come(place: Place) -> None:
             assert found_in(go_on(place)) == NONE
         report = go_on(place, full=True)
     assert (found_in(report), report.compared["events"]) == (NONE, 400)
-
-
-@pytest.mark.parametrize(("owner", "name"), [(Topic, "bounds"), (Checkpoints, "read"), (Prover, "_marks")])
-def test_what_is_counted_and_proven_while_a_step_begins_is_no_difference(
-    place: Place, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
-) -> None:
-    """Events come in, are counted and proven by another verifier, after this one asked for one thing or the other."""
-    place.produce(events(50))
-    consume_all(place)
-    assert found_in(go_on(place)) == NONE
-    original, seeds = getattr(owner, name), iter(range(10))
-
-    def asked(self: Any) -> Any:
-        answer = original(self)
-        with monkeypatch.context() as patch:
-            patch.setattr(owner, name, original)
-            place.produce(events(10, seed=next(seeds)))
-            consume_all(place)
-            assert found_in(go_on(place)) == NONE
-        monkeypatch.setattr(owner, name, original)
-        return answer
-
-    with place.pg() as connection:
-        (group,) = read_groups(connection, place.topic)
-    with proving(place.settings, group, Report()) as prover:
-        monkeypatch.setattr(owner, name, asked)
-        prover.step()
-        assert prover.account.found == {}
 
 
 def test_an_empty_piece_and_a_piece_of_nothing_but_bad_records(place: Place) -> None:
