@@ -15,13 +15,13 @@ from tests.chaos.children import SMALL, child
 from tests.chaos.crashing import Crash
 from tests.chaos.feeding import Feed
 from tests.chaos.test_settled_boards import scores, settle, settled
+from tests.chaos.test_verifier import ONWARD, ROUND, alter, begun, kinds, kinds_of_a_round
 from tests.chaos.truth import assert_exact
 from tests.citus.conftest import Cluster
 from tests.commanding import gamemetrics
 from tests.consuming import consume_all
 from tests.place import Place
 from tests.real.verify.test_steps import new_records
-from tests.real.verify.test_switched_off import ONWARD, ROUND, alter, begun, kinds, kinds_of_a_round
 from tests.waiting import eventually
 
 ONE_EPOCH: dict[str, Any] = {"batch_max_wait_ms": 1_000}

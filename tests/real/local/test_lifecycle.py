@@ -97,7 +97,7 @@ def test_a_paused_server_answers_nobody_until_it_is_resumed(stack: Stack, name: 
         assert server.running
     finally:
         server.resume()
-    assert server.ready
+    eventually(lambda: server.ready, timeout=30)
 
 
 def test_a_paused_server_can_be_stopped(stack: Stack) -> None:

@@ -11,6 +11,7 @@ import polars as pl
 import pytest
 
 from pipeline.contract.boards import watermark_key
+from pipeline.sinks.dialect import DISTRIBUTED
 from pipeline.verify import redis
 from pipeline.verify.account import Account
 from pipeline.verify.boards import BoardPages
@@ -21,13 +22,15 @@ from pipeline.verify.projection_checks import GroupCheck
 from pipeline.verify.redis import Hashes
 from pipeline.verify.sums import Sums
 from tests.consuming import consume_all
-from tests.dialects import IN_BOTH_DIALECTS
 from tests.events import encoded, now
 from tests.place import Place
 from tests.real.verify.test_steps import ALTERATIONS, GAME, NEW, a_round, found_in, go_on, new_records
 from tests.real.verify.test_verify import NONE, YESTERDAY, a_mixed_load
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.chaos]
+
+APART = pytest.mark.parametrize("dialect", [DISTRIBUTED.name])
+"""On a plain server, whose own statements the tests beside the verifier run."""
 
 Off = Callable[[pytest.MonkeyPatch], None]
 
@@ -193,7 +196,7 @@ def test_afresh(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds(place, full=True) == set()
 
 
-@IN_BOTH_DIALECTS
+@APART
 def test_onward(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is new is asked for once: so there is something new each time."""
     begun(place)
@@ -213,7 +216,7 @@ def test_onward(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert kinds(place, full=True) == set()
 
 
-@IN_BOTH_DIALECTS
+@APART
 def test_a_round(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(place)
     for row in ROUND:
