@@ -96,7 +96,8 @@ def _print(trail: "Trail") -> None:
         after = "" if hop.after_ms is None else f"+{hop.after_ms:,.1f} ms"
         line = f"  {_MARKS[hop.state]} {hop.hop:<13}{hop.at or '':<28}{after:>13}  {hop.detail}"
         typer.echo(line.rstrip())
+    of = ", by the record that was counted" if trail.fate == "duplicate" else ""
     for one in trail.effects.statistics:
-        typer.echo(f"  statistics of {trail.player_id}: {one.event_type} +{one.added}")
+        typer.echo(f"  statistics of {trail.player_id}: {one.event_type} +{one.added}{of}")
     for board in trail.effects.boards:
-        typer.echo(f"  {board.key}: {board.added:+}")
+        typer.echo(f"  {board.key}: {board.added:+}{of}")

@@ -307,6 +307,11 @@ def test_the_command_tells_the_same(place: Place, edge: EdgeUnderTest) -> None:
     assert found == trail(edge, "player-test-001", str(event["event_id"]))
     printed = gamemetrics(place, *asked).stdout
     assert f"counted: Counted once, from partition {partition}, offset {offset}." in printed
-    assert "leaderboard:game-test-001:alltime: +1500" in printed
+    assert "leaderboard:game-test-001:alltime: +1500\n" in printed
+    _, copy = post(edge, event_id=event["event_id"])
+    consume_all(place)
+    printed = gamemetrics(place, *asked, "--at", f"{copy[0]}:{copy[1]}").stdout
+    assert printed.startswith(f"duplicate: partition {copy[0]}, offset {copy[1]} is a copy and counted nothing: ")
+    assert "leaderboard:game-test-001:alltime: +1500, by the record that was counted\n" in printed
     for bad in (["trace", "x", "--player", "p"], [*asked, "--timestamp", "x"], [*asked, "--at", "x"]):
         assert gamemetrics(place, *bad).returncode == 2
