@@ -87,13 +87,20 @@ class Beside:
 
     def copy(self, statement: sql.Composed, table: LiteralString) -> None:
         """Put what a query finds, at the first connection's moment, into a temporary table of the first connection."""
-        out, into = sql.SQL("COPY ({}) TO STDOUT").format(statement), sql.SQL("COPY {} FROM STDIN")
-        with (
-            self.moment() as second,
-            second.cursor() as source,
-            self._first.cursor() as target,
-            source.copy(out) as found,
-            target.copy(into.format(sql.Identifier(table))) as put,
-        ):
-            for block in found:
-                put.write(block)
+        into = sql.SQL("COPY {} FROM STDIN").format(sql.Identifier(table))
+        with self.moment() as second:
+            pipe(second, sql.SQL("COPY ({}) TO STDOUT").format(statement), self._first, into)
+
+
+def pipe(
+    source: psycopg.Connection, out: sql.SQL | sql.Composed, target: psycopg.Connection, into: sql.SQL | sql.Composed
+) -> None:
+    """Have one connection's COPY ... TO STDOUT be another's COPY ... FROM STDIN."""
+    with (
+        source.cursor() as reading,
+        target.cursor() as writing,
+        reading.copy(out) as found,
+        writing.copy(into) as put,
+    ):
+        for block in found:
+            put.write(block)

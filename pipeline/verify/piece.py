@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from pipeline.epoch.roles import Role
-from pipeline.verify.beside import DAYS_AT_ONCE, Beside
+from pipeline.verify.beside import DAYS_AT_ONCE, Beside, pipe
 from pipeline.verify.columns import EVENT_TEXTS
 
 _ROWS: Final = 20_000
@@ -137,14 +137,8 @@ class Piece:
         second = self._beside.connection
         second.execute(_TABLES)
         second.execute("TRUNCATE proof_records")
-        with (
-            self._connection.cursor() as source,
-            second.cursor() as target,
-            source.copy("COPY proof_records TO STDOUT") as found,
-            target.copy("COPY proof_records FROM STDIN") as put,
-        ):
-            for block in found:
-                put.write(block)
+        out, into = sql.SQL("COPY proof_records TO STDOUT"), sql.SQL("COPY proof_records FROM STDIN")
+        pipe(self._connection, out, second, into)
         return second
 
     def _wrong(self, start: datetime, stop: datetime) -> sql.Composed:

@@ -5,9 +5,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from pipeline.errors import UnavailableError
+from pipeline.verify.beside import Beside
 from tests.consuming import consume_all
 from tests.events import encoded
 from tests.place import Place
@@ -17,6 +20,8 @@ from tests.real.verify.test_verify import NONE, TODAY
 pytestmark = pytest.mark.real
 
 DAYS = 350
+NAMES = ["\\N", "\\.", "a\\tb", "%s", "'; --", '"', "Zoë 🎮", "مرحبا", "\u200d", "NULL", "{}", "a b"]
+"""What a COPY in text, a statement or a log could take for something else."""
 MOST = 500
 """Of a hundred days, their two indexes each, and what else is read."""
 
@@ -38,7 +43,7 @@ def years(place: Place) -> Place:
     load = [
         (player, encoded(player_id=player, game_id="g", timestamp=f"{TODAY - timedelta(days=day):%Y-%m-%dT%H:%M:%SZ}"))
         for day in range(DAYS)
-        for player in [f"p{chance.randrange(12)}", f"p{chance.randrange(12)}"]
+        for player in chance.choices(NAMES, k=2)
     ]
     place.produce([*load, *chance.sample(load, 60)])
     consume_all(place)
@@ -76,6 +81,27 @@ def test_years_of_days_are_proven_and_few_are_locked(years: Place) -> None:
         a_round(years)
         assert found_in(go_on(years)) == NONE
     assert 100 < seen[-1] < MOST
+
+
+def test_a_second_connection_that_is_cut_costs_the_run_and_no_more(
+    years: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cut at each of its hundreds of days, by an administrator or a server that ends: nothing is proven by halves."""
+    copy, cuts = Beside.copy, iter(range(100))
+
+    def cut(self: Beside, *given: Any) -> None:
+        copy(self, *given)
+        if next(cuts) % 3 == 1:
+            with years.pg() as connection:
+                connection.execute("SELECT pg_terminate_backend(%s, 5000)", [self.connection.info.backend_pid])
+
+    monkeypatch.setattr(Beside, "copy", cut)
+    for _ in range(3):
+        with pytest.raises(UnavailableError):
+            go_on(years, full=True)
+    monkeypatch.setattr(Beside, "copy", copy)
+    report = go_on(years)
+    assert (found_in(report), report.compared["events"]) == (NONE, 2 * DAYS)
 
 
 def test_an_alteration_of_any_day_is_found(years: Place) -> None:
