@@ -19,7 +19,7 @@ from typing import Final
 import polars as pl
 
 from bench.shapes import SHAPES, Shape, bodies, padded_like, values
-from pipeline.api.events.judge import Judge
+from pipeline.api.events.short_cut import ShortCut
 from pipeline.api.events.stamps import Stamps
 from pipeline.contract.event import format_timestamp, load_scoring
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
@@ -116,11 +116,11 @@ def _raw(shape: Shape, events: pl.DataFrame, seed: int) -> list[bytes]:
 
 
 def _judging(raw: list[bytes]) -> Callable[[], None]:
-    judge, stamps = Judge(load_scoring()), Stamps()
+    judge, stamps = ShortCut(load_scoring()), Stamps()
 
     def work() -> None:
         for one in raw:
-            judge.admit(one, stamps.now())
+            judge.accept(one, stamps.now())
 
     return work
 

@@ -30,7 +30,7 @@ from pipeline.config import load_settings
 from pipeline.local.stack import Stack
 from pipeline.operations.migrate import migrate
 
-_START_S: Final = 30.0
+_START_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def process(command: list[str], environment: dict[str, str], ready: str) -> Iter
     """Run a server for the time of a with statement; yields its process id once `ready` answers."""
     with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as running:
         try:
-            deadline = time.monotonic() + _START_S
+            deadline = time.monotonic() + _START_SECONDS
             while not _answers(ready):
                 if time.monotonic() > deadline or running.poll() is not None:
                     raise SystemExit(f"{command[-1]} did not start")

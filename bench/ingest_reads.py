@@ -28,7 +28,7 @@ _GAME: Final = "game-0000"
 _READERS: Final = 32
 _WRITERS: Final = 32
 _CHUNK: Final = 10_000
-_WARM_UP_S: Final = 1.0
+_WARM_UP_SECONDS: Final = 1.0
 BATCH: Final = 20
 """Events in a request of the writers."""
 
@@ -81,10 +81,10 @@ def read_beside_writes(url: str, reads: float, writes: float, seconds: float) ->
     """Read at `reads` a second while another process writes `writes` events a second; return what each kind saw."""
     context = multiprocessing.get_context("spawn")
     reported: multiprocessing.Queue[Seen] = context.Queue()
-    writer = context.Process(target=_write, args=(url, writes / BATCH, seconds + 2 * _WARM_UP_S, reported))
+    writer = context.Process(target=_write, args=(url, writes / BATCH, seconds + 2 * _WARM_UP_SECONDS, reported))
     writer.start()
     try:
-        uvloop.run(_paced(url, _read_wires(url), reads, _WARM_UP_S, _READERS))
+        uvloop.run(_paced(url, _read_wires(url), reads, _WARM_UP_SECONDS, _READERS))
         seen = uvloop.run(_paced(url, _read_wires(url), reads, seconds, _READERS))
         seen["write"] = reported.get(timeout=30)
     finally:

@@ -27,7 +27,7 @@ class Service:
 
     def __init__(self, command: str, fixture: Fixture, **changes: str) -> None:
         self.port, self.metrics_port = free_port(), free_port()
-        self._bed = fixture
+        self._fixture = fixture
         self._moments: dict[str, Reading] = {}
         self._tail: deque[str] = deque(maxlen=30)
         environment = {
@@ -57,7 +57,7 @@ class Service:
 
     def read(self) -> Reading:
         """This moment, with the servers' CPU and the service's."""
-        servers = read_servers(self._bed.stack)
+        servers = read_servers(self._fixture.stack)
         return Reading(servers.at, {**servers.cpu, "service": cpu_seconds(self.pid)})
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ CREATE TABLE api_keys (
     scopes            text[]           NOT NULL CHECK (cardinality(scopes) > 0 AND scopes <@ ARRAY['write', 'read']),
     games             text[]           CHECK (cardinality(games) > 0),  -- NULL: every game
     events_per_second double precision CHECK (events_per_second >= 0),  -- NULL: RATE_LIMIT_RPS; 0: no limit
-    bytes_per_second  double precision CHECK (bytes_per_second >= 0),   -- NULL: RATE_LIMIT_BYTES_PER_S; 0: no limit
+    bytes_per_second  double precision CHECK (bytes_per_second >= 0),   -- NULL: RATE_LIMIT_BYTES_PER_SECOND; 0: no limit
     created_at        timestamptz      NOT NULL DEFAULT now(),
     revoked_at        timestamptz
 );

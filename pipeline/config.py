@@ -67,12 +67,12 @@ class Settings(BaseSettings):
     api_keys: SecretStr = SecretStr("")
     api_open: bool = False
     rate_limit_rps: Annotated[float, Field(ge=0, le=1e9)] = 0
-    rate_limit_bytes_per_s: Annotated[float, Field(ge=0, le=1e9)] = 0
+    rate_limit_bytes_per_second: Annotated[float, Field(ge=0, le=1e9)] = 0
     max_in_flight_bytes: Annotated[int, Field(ge=8 << 20, le=1 << 34)] = 64 << 20
     max_connections: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
-    http_head_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 10
-    http_body_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 60
-    http_idle_timeout_s: Annotated[int, Field(ge=1, le=3600)] = 75
+    http_head_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 10
+    http_body_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+    http_idle_timeout_seconds: Annotated[int, Field(ge=1, le=3600)] = 75
 
     console_hosts: str = ""
     console_identity_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{0,100}$")] = ""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Final
 
-_AGAIN_S: Final = 0.1
+_AGAIN_SECONDS: Final = 0.1
 
 
 def watched(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
@@ -34,6 +34,6 @@ async def cancel(task: asyncio.Task[Any]) -> None:
     """
     while not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=_AGAIN_S)
+        await asyncio.wait([task], timeout=_AGAIN_SECONDS)
     if not task.cancelled():
         task.exception()  # else it is reported as never retrieved

@@ -43,7 +43,7 @@ def watching(place: Place, patch: pytest.MonkeyPatch) -> Iterator[Watching]:
     What is rare in production, because it reads the whole log or holds epochs off, it does at each turn.
     """
     patch.setattr(watch, "_LOOK_SECONDS", 0.1)
-    patch.setattr(watch, "_SETTLE_SECONDS", 0.1)
+    patch.setattr(watch, "_CONFIRM_SECONDS", 0.1)
     seen = Watching(place, WatchHealth())
     show = Watched._show  # noqa: SLF001 - every alarm, however short
 

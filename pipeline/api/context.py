@@ -13,15 +13,15 @@ from pipeline.api.access.limits import Limits
 from pipeline.api.boards.arrivals import Arrivals
 from pipeline.api.boards.reads import Boards
 from pipeline.api.console.console import Console
-from pipeline.api.events.judge import Judge
 from pipeline.api.events.pressure import Pressure
+from pipeline.api.events.short_cut import ShortCut
 from pipeline.api.events.stamps import Stamps, Tick
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.replies import Refusal
 from pipeline.api.metrics import EdgeMetrics
 from pipeline.api.refusals.refusals import Refusals
 from pipeline.contract.event import RECORD_TIMES
-from pipeline.kafka.producer import Ingest
+from pipeline.kafka.producer import EventProducer
 from pipeline.trail.tracer import Tracer
 
 _log = structlog.get_logger("edge")
@@ -31,8 +31,8 @@ _log = structlog.get_logger("edge")
 class Context:
     """Everything an endpoint works with."""
 
-    ingest: Ingest
-    judge: Judge
+    producer: EventProducer
+    short_cut: ShortCut
     keyring: Keyring
     limits: Limits
     metrics: EdgeMetrics
@@ -47,8 +47,8 @@ class Context:
 
     def require_kafka(self) -> None:
         """Raise Refusal at once while Kafka is known to be away, rather than hold the client until a time-out."""
-        if not self.ingest.reachable:
-            raise self.unavailable(self.ingest.fault)
+        if not self.producer.reachable:
+            raise self.unavailable(self.producer.fault)
 
     def tick(self) -> Tick:
         """Return the server's time. Raises Refusal while its clock shows one that no event may have."""

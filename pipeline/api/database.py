@@ -15,11 +15,15 @@ from pipeline.errors import ConfigurationError, RefusedError, UnavailableError
 from pipeline.sinks.connection import turned_away, unavailable
 from pipeline.sinks.session import parameters, pin_async
 
-_TIMEOUT_S: Final = 3.0
-_PATIENCE_S: Final = 4.0
-"""A server that lives ends a statement itself after _TIMEOUT_S; one that is frozen is left after this."""
+_TIMEOUT_SECONDS: Final = 3.0
+_PATIENCE_SECONDS: Final = 4.0
+"""A server that lives ends a statement itself after _TIMEOUT_SECONDS; one that is frozen is left after this."""
 
-_PINNED: Final = {"jit": "off", "statement_timeout": f"{_TIMEOUT_S:.0f}s", "lock_timeout": f"{_TIMEOUT_S:.0f}s"}
+_PINNED: Final = {
+    "jit": "off",
+    "statement_timeout": f"{_TIMEOUT_SECONDS:.0f}s",
+    "lock_timeout": f"{_TIMEOUT_SECONDS:.0f}s",
+}
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
@@ -58,7 +62,7 @@ class Database:
             min_size=0,
             max_size=4,
             max_waiting=64,
-            timeout=_TIMEOUT_S,
+            timeout=_TIMEOUT_SECONDS,
             reconnect_timeout=0,
             open=False,
         )
@@ -112,8 +116,8 @@ class Database:
         """Return what the next connection is opened with: passwords change while the edge runs."""
         return {
             **parameters(self._settings, "gamemetrics-edge"),
-            "connect_timeout": int(_TIMEOUT_S),
-            "tcp_user_timeout": int(_TIMEOUT_S * 1000),
+            "connect_timeout": int(_TIMEOUT_SECONDS),
+            "tcp_user_timeout": int(_TIMEOUT_SECONDS * 1000),
             "tell": self._told,
         }
 
@@ -128,7 +132,7 @@ def _deadline(connection: Connection) -> Iterator[None]:
 
     Not by cancelling the task: the driver would ask the frozen server first to end the statement, and wait for it.
     """
-    late = asyncio.get_running_loop().call_later(_PATIENCE_S, _cut, connection)
+    late = asyncio.get_running_loop().call_later(_PATIENCE_SECONDS, _cut, connection)
     try:
         yield
     finally:

@@ -231,7 +231,7 @@ class Edge:
 
 
 def _ready(context: Context) -> Page:
-    fault = "the API keys are not loaded yet" if context.keyring.pending else context.ingest.fault
+    fault = "the API keys are not loaded yet" if context.keyring.pending else context.producer.fault
     if fault:
         return 503, encode_json(503, {"status": "unavailable", "error": fault})
     return 200, encode_json(200, {"status": "ready"})

@@ -10,7 +10,7 @@ import msgspec
 import orjson
 
 from pipeline.api import schemas
-from pipeline.api.access.signatures import TOLERANCE_S
+from pipeline.api.access.signatures import TOLERANCE_SECONDS
 from pipeline.api.boards.get_boards import AROUND, LIMIT, OFFSET
 from pipeline.api.boards.receipts import AFTER, WAIT
 from pipeline.api.console import described
@@ -345,7 +345,7 @@ def _signature() -> dict[str, Any]:
         "scheme": "HMAC-SHA256",
         "description": "Authorization: HMAC-SHA256 key=ID, t=UNIX_TIME, v1=SIGNATURE, where SIGNATURE is, in "
         "hexadecimal, the HMAC-SHA256 under the key's secret of UNIX_TIME, a full stop, and the body as it is sent. "
-        f"UNIX_TIME may be {TOLERANCE_S} s off. For keys made with `gamemetrics keys create NAME --signing`.",
+        f"UNIX_TIME may be {TOLERANCE_SECONDS} s off. For keys made with `gamemetrics keys create NAME --signing`.",
     }
 
 

@@ -24,8 +24,8 @@ from pipeline.api.console.console import make_console
 from pipeline.api.context import Context
 from pipeline.api.database import Database
 from pipeline.api.edge import Edge, monitoring_routes, public_routes
-from pipeline.api.events.judge import Judge
 from pipeline.api.events.pressure import Pressure
+from pipeline.api.events.short_cut import ShortCut
 from pipeline.api.http.connection import patience
 from pipeline.api.http.listener import Listener
 from pipeline.api.metrics import EdgeMetrics
@@ -36,12 +36,12 @@ from pipeline.config import Settings
 from pipeline.contract.event import load_scoring
 from pipeline.errors import ConfigurationError, HaltError, UnavailableError
 from pipeline.kafka.facts import TopicFacts
-from pipeline.kafka.producer import Ingest
+from pipeline.kafka.producer import EventProducer
 from pipeline.tasks import cancel, watched
 from pipeline.trail.tracer import Tracer
 
-_GRACE_S: Final = 10.0
-_FIRST_KEYS_S: Final = 1.0
+_GRACE_SECONDS: Final = 10.0
+_FIRST_KEYS_SECONDS: Final = 1.0
 
 _log = structlog.get_logger("edge")
 
@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
     uvloop.run(_serve(settings))
 
 
-class Watch:
+class FaultWatch:
     """What the loop calls where a callback or a task raised: nobody would do its work, so the process ends in order.
 
     Not if it was a connection's own, which is closed then, nor if a server was only away.
@@ -82,7 +82,7 @@ class Watch:
 
 
 async def _serve(settings: Settings) -> None:
-    watch = Watch()
+    watch = FaultWatch()
     stopping = watch.stopping
     asyncio.get_running_loop().set_exception_handler(watch)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -99,25 +99,25 @@ async def _serve(settings: Settings) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
+async def _running(settings: Settings, watch: FaultWatch) -> AsyncIterator[None]:
     """Run the edge, from the first connection to the last reply."""
     database, valkey = Database(settings), Valkey(settings)
     aside = Valkey(settings)  # for replies of megabytes, behind which no limit and no read shall wait
     private = _is_loopback(settings.host)
     keyring = Keyring(static_keys(settings), may_be_open=settings.api_open or private, private=private)
     tasks = set[asyncio.Task[None]]()
-    ingest = Ingest(settings, settings.max_in_flight_bytes, others=tasks)
+    producer = EventProducer(settings, settings.max_in_flight_bytes, others=tasks)
     metrics = EdgeMetrics(lambda: keyring.wrong)
     context = Context(
-        ingest=ingest,
-        judge=Judge(load_scoring(settings.scoring_file)),
+        producer=producer,
+        short_cut=ShortCut(load_scoring(settings.scoring_file)),
         keyring=keyring,
-        limits=Limits(valkey, settings.rate_limit_rps, settings.rate_limit_bytes_per_s),
+        limits=Limits(valkey, settings.rate_limit_rps, settings.rate_limit_bytes_per_second),
         metrics=metrics,
         pressure=Pressure(settings.max_in_flight_bytes),
         boards=Boards(RedisBoards(valkey), PostgresBoards(database)),
         refusals=Refusals(SharedRefusals(aside)),
-        console=make_console(settings, ingest, metrics, aside),
+        console=make_console(settings, producer, metrics, aside),
         tracer=Tracer(settings, database, valkey.hash),
         arrivals=Arrivals(settings.kafka_topic, database, valkey.hash, TopicFacts(settings).ask),
         tasks=tasks,
@@ -129,8 +129,8 @@ async def _running(settings: Settings, watch: Watch) -> AsyncIterator[None]:
         await database.open()
         stack.push_async_callback(context.tracer.close)
         stack.push_async_callback(context.arrivals.close)
-        stack.push_async_callback(_stop_ingest, ingest)
-        await asyncio.gather(ingest.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
+        stack.push_async_callback(_stop_producer, producer)
+        await asyncio.gather(producer.start(), _admit_somebody(settings, keyring, KeyStore(database, keyring), stack))
         keeping = watched(context.refusals.keep())
         stack.push_async_callback(_stop_refusals, context.refusals, keeping)
         await context.console.start(stack)
@@ -147,7 +147,7 @@ async def _admit_somebody(
     loading = watched(store.keep_loading())
     stack.push_async_callback(cancel, loading)
     with contextlib.suppress(TimeoutError):  # a database that is away must not keep the edge from starting
-        await asyncio.wait_for(store.asked.wait(), _FIRST_KEYS_S)
+        await asyncio.wait_for(store.asked.wait(), _FIRST_KEYS_SECONDS)
     if store.refused:
         raise ConfigurationError(store.refused)
     if keyring.open:
@@ -176,7 +176,9 @@ async def _open(settings: Settings, port: int, edge: Edge, stack: contextlib.Asy
         connections=settings.max_connections,
         arriving_bytes=settings.max_in_flight_bytes,
         patience=patience(
-            head=settings.http_head_timeout_s, body=settings.http_body_timeout_s, idle=settings.http_idle_timeout_s
+            head=settings.http_head_timeout_seconds,
+            body=settings.http_body_timeout_seconds,
+            idle=settings.http_idle_timeout_seconds,
         ),
     )
     try:
@@ -185,7 +187,7 @@ async def _open(settings: Settings, port: int, edge: Edge, stack: contextlib.Asy
         raise ConfigurationError(
             f"HOST, PORT, METRICS_PORT: cannot listen on {settings.host}:{port}: {error}"
         ) from error
-    stack.push_async_callback(listener.drain, _GRACE_S)
+    stack.push_async_callback(listener.drain, _GRACE_SECONDS)
     return listener
 
 
@@ -193,8 +195,8 @@ def _gauges(context: Context, listeners: Iterable[Listener]) -> list[tuple[str, 
     return [
         ("ingest_in_flight_bytes", "Bytes of events that Kafka has not yet confirmed", context.pressure.used),
         ("ingest_in_flight_bytes_limit", "Past this, 503", context.pressure.limit),
-        ("ingest_in_flight_events", "Events that Kafka has not yet confirmed", context.ingest.in_flight()),
-        ("kafka_reachable", "Whether the topic has its leaders", float(context.ingest.reachable)),
+        ("ingest_in_flight_events", "Events that Kafka has not yet confirmed", context.producer.in_flight()),
+        ("kafka_reachable", "Whether the topic has its leaders", float(context.producer.reachable)),
         ("http_connections", "Open connections", sum(map(len, listeners))),
         (
             "rate_limits_local",
@@ -207,15 +209,15 @@ def _gauges(context: Context, listeners: Iterable[Listener]) -> list[tuple[str, 
     ]
 
 
-async def _stop_ingest(ingest: Ingest) -> None:
-    left = await ingest.close(_GRACE_S)
+async def _stop_producer(producer: EventProducer) -> None:
+    left = await producer.close(_GRACE_SECONDS)
     if left:
         _log.error("events were left unconfirmed; their senders were told so", events=left)
 
 
 async def _stop_refusals(refusals: Refusals, keeping: asyncio.Task[None]) -> None:
     await cancel(keeping)
-    await refusals.settle()
+    await refusals.flush()
 
 
 def _is_loopback(host: str) -> bool:

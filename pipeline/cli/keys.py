@@ -29,7 +29,7 @@ def create(  # noqa: PLR0913 (the options of a command)
         float | None, typer.Option(min=0, max=1e9, help="0: no limit. Default: RATE_LIMIT_RPS.")
     ] = None,
     bytes_per_second: Annotated[
-        float | None, typer.Option(min=0, max=1e9, help="0: no limit. Default: RATE_LIMIT_BYTES_PER_S.")
+        float | None, typer.Option(min=0, max=1e9, help="0: no limit. Default: RATE_LIMIT_BYTES_PER_SECOND.")
     ] = None,
     signing: Annotated[
         bool, typer.Option("--signing", help="A key that signs each body and is never sent; it may only write.")

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pipeline.trail.found import Asked  # at run time these would load Kafka's client for every command
     from pipeline.trail.told import Trail
 
-_WITHIN_S: Final = 15.0
+_WITHIN_SECONDS: Final = 15.0
 _GOOD: Final = frozenset({"counted", "duplicate"})
 _MARKS: Final = {"done": "✓", "waiting": "…", "none": "-"}
 
@@ -56,7 +56,7 @@ async def _trace(settings: Settings, asked: "Asked") -> "Trail":
         await database.open()
         tracer = Tracer(settings, database, valkey.hash)
         stack.push_async_callback(tracer.close)
-        return (await tracer.trace(asked, _WITHIN_S)).trail
+        return (await tracer.trace(asked, _WITHIN_SECONDS)).trail
 
 
 def _asked(event_id: str, player: str, timestamp: str, places: list[str]) -> "Asked":

@@ -18,7 +18,7 @@ from pipeline.kafka.client import client_config, translate
 _CHUNK: Final = 200
 """Records taken at once. To make objects of them holds the interpreter's lock, for which a loop beside may wait."""
 _FETCH_BYTES: Final = 256 * 1024
-_POLL_S: Final = 0.05
+_POLL_SECONDS: Final = 0.05
 _LATER_MS: Final = 10_000
 
 
@@ -104,7 +104,7 @@ class Lookup:
             with self._translated():
                 client.assign([TopicPartition(self._topic, one.partition, one.start) for one in left.values()])
                 while left:
-                    messages = client.consume(_CHUNK, min(_POLL_S, budget.seconds()))
+                    messages = client.consume(_CHUNK, min(_POLL_SECONDS, budget.seconds()))
                     heard = heard or bool(messages)
                     yield self._within(messages, left)
                     if not budget.take(len(messages)):

@@ -35,22 +35,22 @@ DELIVERY_TIMEOUT_MS: Final = 3_000
 The clock starts when a burst is handed over, and librdkafka looks for records past it once a second: on a busy machine
 a 503 came 1.5 s after this time, which therefore leaves 2 of the 5.
 """
-_WAIT_S: Final = 0.001
-_HOLD_S: Final = 0.25
+_WAIT_SECONDS: Final = 0.001
+_HOLD_SECONDS: Final = 0.25
 """How long a burst may be held back by one that the broker does not confirm; part of the 5 s in which a 503 comes."""
-_PROBE_EVERY_S: Final = 2.0
-_PROBE_TIMEOUT_S: Final = 2.0
+_PROBE_EVERY_SECONDS: Final = 2.0
+_PROBE_TIMEOUT_SECONDS: Final = 2.0
 _SIZES_EVERY: Final = 15
 """After so many probes the topic is asked how much it takes, and at once after it took less than it was sent."""
-_NEWS_S: Final = 10.0
+_NEWS_SECONDS: Final = 10.0
 """How long a record that was not confirmed is the last word, while none follows: who is not ready is sent none."""
 _LASTING: Final = DENIED | {KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART}  # noqa: SLF001 - public name
 """What a topic answers to a record if it will answer the next one likewise, until someone mends it."""
 
-Settled = Callable[[KafkaError | None, Message | None], None]
+OnDelivery = Callable[[KafkaError | None, Message | None], None]
 """Called once for each record, on the loop's thread, with None when Kafka has it. It must not raise."""
 
-_log = structlog.get_logger("ingest")
+_log = structlog.get_logger("producer")
 
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -74,7 +74,7 @@ class Resent(msgspec.Struct, gc=False, frozen=True):
     milliseconds: int
 
 
-class Ingest:
+class EventProducer:
     """The topic, as the edge sees it: publish a record, learn its fate.
 
     While `others` is not empty, something else waits on the loop, and waiting for Kafka must not block it.
@@ -96,7 +96,7 @@ class Ingest:
         self._next: Producer | None = None
         self._probes = 0
         self._doubted = asyncio.Event()
-        self._gathered: list[tuple[Record | Resent, Settled]] = []
+        self._gathered: list[tuple[Record | Resent, OnDelivery]] = []
         self._held = 0
         self._since = 0.0
         self._armed = False
@@ -128,13 +128,13 @@ class Ingest:
             raise ConfigurationError(denial)
         self._probing = watched(self._keep_probing())
 
-    def publish(self, record: Record | Resent, settled: Settled) -> None:
-        """Send one record; `settled` is called later, once."""
+    def publish(self, record: Record | Resent, on_delivery: OnDelivery) -> None:
+        """Send one record; `on_delivery` is called later, once."""
         if self._unconfirmed[0]:
-            settled = self._noting(settled)
+            on_delivery = self._noting(on_delivery)
         if not self._gathered:
             self._since = time.monotonic()
-        self._gathered.append((record, settled))
+        self._gathered.append((record, on_delivery))
         if not self._armed:
             self._armed = True
             self._loop.call_soon(self._turn)
@@ -155,15 +155,15 @@ class Ingest:
             self._fault = str(translate(error, self._settings))
         elif not self._unconfirmed[0]:
             _log.warning("Kafka does not confirm", error=error.str())
-        self._unconfirmed = (f"Kafka did not confirm: {error.str()}", time.monotonic() + _NEWS_S)
+        self._unconfirmed = (f"Kafka did not confirm: {error.str()}", time.monotonic() + _NEWS_SECONDS)
 
-    def _noting(self, settled: Settled) -> Settled:
+    def _noting(self, on_delivery: OnDelivery) -> OnDelivery:
         """Let a record that is confirmed end the news that the last one was not."""
 
         def told(error: KafkaError | None, message: Message | None) -> None:
             if error is None:
                 self._unconfirmed = ("", 0.0)
-            settled(error, message)
+            on_delivery(error, message)
 
         return told
 
@@ -172,7 +172,7 @@ class Ingest:
         return len(self._gathered) + len(self._producer)
 
     async def close(self, within: float) -> int:
-        """Wait for what is in flight; return how many records were still unsettled after `within` seconds."""
+        """Wait for what is in flight; return how many records were still unconfirmed after `within` seconds."""
         if self._probing is not None:
             await cancel(self._probing)
         deadline = time.monotonic() + within
@@ -187,31 +187,31 @@ class Ingest:
         idle = gathered == self._held
         if self._next is not None and not len(self._producer):
             self._take_over(self._next)
-        if gathered and (self._broken or not len(self._producer) or time.monotonic() - self._since > _HOLD_S):
+        if gathered and (self._broken or not len(self._producer) or time.monotonic() - self._since > _HOLD_SECONDS):
             self._hand_over()
             self._held = 0
-            self._poll(_WAIT_S, self._producer.flush)
+            self._poll(_WAIT_SECONDS, self._producer.flush)
         else:
             self._held = gathered
             # With nothing new from clients, wait for a report here: it is seen at once, and meanwhile requests gather.
             # A read takes several rounds of the loop, and would wait here in each (seen: 5.1 ms for 0.6).
-            self._poll(_WAIT_S if idle and not self._others else 0)
+            self._poll(_WAIT_SECONDS if idle and not self._others else 0)
         self._armed = bool(self._gathered) or len(self._producer) > 0
         if self._armed and idle and self._others:
-            self._loop.call_later(_WAIT_S, self._turn)
+            self._loop.call_later(_WAIT_SECONDS, self._turn)
         elif self._armed:
             self._loop.call_soon(self._turn)
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, []
         produce, topic = self._producer.produce, self._topic
-        for record, settled in gathered:
+        for record, on_delivery in gathered:
             try:
-                produce(topic, record.value, record.key, -1, settled, None, record.milliseconds, record.headers)
+                produce(topic, record.value, record.key, -1, on_delivery, None, record.milliseconds, record.headers)
             except BufferError:
-                settled(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
+                on_delivery(KafkaError(KafkaError._QUEUE_FULL), None)  # noqa: SLF001
             except KafkaException as error:  # a topic that the client knows to be denied, or a client that is broken
-                settled(error.args[0], None)
+                on_delivery(error.args[0], None)
 
     def _poll(self, seconds: float, wait: Callable[[float], int] | None = None) -> None:
         """Take what the client has to say. What ends it for good it raises here: the process must end then.
@@ -244,7 +244,7 @@ class Ingest:
     async def _keep_probing(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._doubted.wait(), _PROBE_EVERY_S)
+                await asyncio.wait_for(self._doubted.wait(), _PROBE_EVERY_SECONDS)
                 self._probes = 0
                 self.sizes.refused()
             await self._probe()
@@ -254,7 +254,7 @@ class Ingest:
     async def _learn_sizes(self) -> None:
         """Ask now and then how much the topic takes, and have a client ready that makes such batches."""
         if self._probes % _SIZES_EVERY == 0:
-            await asyncio.to_thread(self.sizes.ask, _PROBE_TIMEOUT_S)
+            await asyncio.to_thread(self.sizes.ask, _PROBE_TIMEOUT_SECONDS)
         self._probes += 1
         if self.sizes.batch != self._batch_bytes:
             try:
@@ -266,7 +266,7 @@ class Ingest:
                 _log.warning("batches keep their size", error=str(error))
                 return
             with contextlib.suppress(KafkaException):  # connects, so that its first burst need not
-                await asyncio.to_thread(made.list_topics, self._topic, _PROBE_TIMEOUT_S)
+                await asyncio.to_thread(made.list_topics, self._topic, _PROBE_TIMEOUT_SECONDS)
             self._next = made
             if not self._armed:
                 self._take_over(made)
@@ -276,7 +276,7 @@ class Ingest:
         was = self.reachable
         self._renew()
         try:
-            found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_S)
+            found = await asyncio.to_thread(self._producer.list_topics, self._topic, _PROBE_TIMEOUT_SECONDS)
             met = fault_of(found.topics[self._topic], self._settings)
         except KafkaException as error:
             self._poll(0)  # brings the reason, if there was one, to _on_error

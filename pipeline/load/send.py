@@ -76,13 +76,13 @@ class Tally:
             self.retries += 1
 
 
-Watch = Callable[[Tally], None]
+OnProgress = Callable[[Tally], None]
 _Waiting = queue.Queue[list[str] | None]
 """Requests to send, each the bodies of its events; None ends one thread."""
 
 
-def send_load(target: Target, shape: Shape, workload: Workload, watch: Watch) -> Tally:
-    """Send a load and return what became of it; `watch` is called now and then, from this thread.
+def send_load(target: Target, shape: Shape, workload: Workload, on_progress: OnProgress) -> Tally:
+    """Send a load and return what became of it; `on_progress` is called now and then, from this thread.
 
     Raises UnavailableError when nothing listens there, ConfigurationError when the URL is none.
     """
@@ -109,14 +109,14 @@ def send_load(target: Target, shape: Shape, workload: Workload, watch: Watch) ->
                 break
             while shape.rate is not None and (early := began + due - monotonic()) > 0:
                 stop.wait(min(early, 0.1))
-                watch(tally)
+                on_progress(tally)
             waiting.put(request)
-            watch(tally)
+            on_progress(tally)
         _end(threads, waiting)
         for thread in threads:
             while thread.is_alive():
                 thread.join(0.1)
-                watch(tally)
+                on_progress(tally)
     finally:
         # Also when the user breaks off: what waits is left, and what is under way ends with its answer.
         stop.set()

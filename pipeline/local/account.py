@@ -11,13 +11,13 @@ from typing import Final
 
 from pipeline.errors import ConfigurationError
 from pipeline.local.state import make_directory
-from pipeline.local.supervisor import Account
+from pipeline.local.supervisor import OsAccount
 
 PREFERRED: Final = ("postgres", "nobody")
 REFUGE: Final = Path("/var/lib/gamemetrics")
 
 
-def unprivileged_account() -> Account | None:
+def unprivileged_account() -> OsAccount | None:
     """Return the account for a server that refuses root, or None when the caller is not root."""
     if os.geteuid() != 0:
         return None
@@ -25,11 +25,11 @@ def unprivileged_account() -> Account | None:
     for name in (*PREFERRED, *sorted(entries)):
         if name in entries:
             entry = entries[name]
-            return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
+            return OsAccount(entry.pw_name, entry.pw_uid, entry.pw_gid)
     raise ConfigurationError("PostgreSQL does not run as root, and this system has no other account")
 
 
-def reachable(directory: Path, account: Account) -> bool:
+def reachable(directory: Path, account: OsAccount) -> bool:
     """Tell whether the account can pass through every directory down to this one."""
     return all(_passable(step.stat(), account) for step in (directory, *directory.parents))
 
@@ -42,7 +42,7 @@ def refuge(directory: Path) -> Path:
     return REFUGE / hashlib.sha256(os.fsencode(directory.resolve())).hexdigest()[:16]
 
 
-def reachable_copy(trees: Sequence[Path], version: str, account: Account) -> Path:
+def reachable_copy(trees: Sequence[Path], version: str, account: OsAccount) -> Path:
     """Return the first of some sibling directories, or a copy of it, beside copies of the others, that is reachable.
 
     The version is in the copy's name: an upgrade must not go on with the old programs.
@@ -61,7 +61,7 @@ def reachable_copy(trees: Sequence[Path], version: str, account: Account) -> Pat
     return copy / first.name
 
 
-def _passable(status: os.stat_result, account: Account) -> bool:
+def _passable(status: os.stat_result, account: OsAccount) -> bool:
     if status.st_uid == account.uid:
         return bool(status.st_mode & stat.S_IXUSR)
     if status.st_gid == account.gid:

@@ -19,19 +19,19 @@ from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.local.account import reachable, reachable_copy, refuge, unprivileged_account
 from pipeline.local.server import Server
 from pipeline.local.state import State, make_directory, private_file
-from pipeline.local.supervisor import HOST, KILL_SECONDS, Account, await_end
+from pipeline.local.supervisor import HOST, KILL_SECONDS, OsAccount, await_end
 
 DATABASE: Final = "gamemetrics"
 USER: Final = "gamemetrics"
 SUPERUSER: Final = "postgres"
 
 
-def shared_buffers_mb(memory: int) -> int:
-    """Return how much of so many bytes of memory PostgreSQL may keep pages in: a quarter, as its manual advises.
+def shared_buffers_bytes(memory_bytes: int) -> int:
+    """Return how much of so much memory PostgreSQL may keep pages in: a quarter, as its manual advises.
 
     Not more than what the ledger's index of fifty million events needs; it is taken as it is used.
     """
-    return min(max(memory // 4 // 2**20, 128), 4096)
+    return min(max(memory_bytes // 4, 128 << 20), 4 << 30)
 
 
 SETTINGS: Final[Mapping[str, str]] = {
@@ -39,7 +39,7 @@ SETTINGS: Final[Mapping[str, str]] = {
     # No socket file: its path would pass the 107 bytes of a Unix address in a deep checkout.
     "unix_socket_directories": "",
     "max_connections": "100",
-    "shared_buffers": f"{shared_buffers_mb(psutil.virtual_memory().total)}MB",
+    "shared_buffers": f"{shared_buffers_bytes(psutil.virtual_memory().total) >> 10}kB",
     # One checkpoint in several minutes under load, spread out: each makes the next touch of a page cost a full image.
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
@@ -104,7 +104,7 @@ class Postgres(Server):
     def _conninfo(self, user: str, password: str, database: str) -> str:
         return make_conninfo(host=HOST, port=self.port, user=user, password=password, dbname=database)
 
-    def _account(self) -> Account | None:
+    def _account(self) -> OsAccount | None:
         return self._run_as
 
     def _working_directory(self) -> Path:

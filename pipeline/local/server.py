@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 
 from pipeline.errors import UnavailableError
 from pipeline.local.state import State, make_directory, port_is_free
-from pipeline.local.supervisor import HOST, POLL_SECONDS, Account, Process
+from pipeline.local.supervisor import HOST, POLL_SECONDS, OsAccount, Process
 
 START_SECONDS: Final = 60.0
 
@@ -128,7 +128,7 @@ class Server(ABC):
                 )
             pause.wait(POLL_SECONDS)
 
-    def _account(self) -> Account | None:
+    def _account(self) -> OsAccount | None:
         """Return the account the server runs as, None for the caller's own."""
         return None
 

@@ -30,7 +30,7 @@ _TAIL_LINES: Final = 25
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class OsAccount:
     """The operating-system account a server runs as, if that is not the caller's own."""
 
     name: str
@@ -78,7 +78,7 @@ class Process:
         return None if self._child is None else self._child.poll()
 
     def spawn(
-        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path, account: Account | None = None
+        self, command: Sequence[str], environment: Mapping[str, str], cwd: Path, account: OsAccount | None = None
     ) -> int:
         """Start the process in a session of its own, so that a Ctrl-C at the terminal reaches only its starter.
 

@@ -13,7 +13,7 @@ from pipeline.verify.groups import Group, read_groups
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class PartitionLag:
     """One partition of one group: PostgreSQL's watermark (the truth), the log's end, Redis, Kafka's committed offset.
 
     `redis` is None for a group without counters there, or if Redis knows no watermark; `fault` is "" if all is
@@ -30,13 +30,13 @@ class Standing:
     fault: str
 
 
-def lag(settings: Settings) -> list[Standing]:
+def lag(settings: Settings) -> list[PartitionLag]:
     """Return where every group stands. Raises ConfigurationError and UnavailableError.
 
     Lag counts positions, of which a transaction's markers are some, and no fault. Faults are: a watermark above the
     log's end; Redis ahead of PostgreSQL; Redis behind by more than the outbox holds, so that only a rebuild helps.
     """
-    standings: list[Standing] = []
+    standings: list[PartitionLag] = []
     with translated(), connect(settings, "gamemetrics-lag") as connection:
         for owner in read_groups(connection, settings.kafka_topic):
             # Read in this order, each is at least what the one before it can be: Redis, PostgreSQL, Kafka.
@@ -53,7 +53,7 @@ def lag(settings: Settings) -> list[Standing]:
                 elif group.role.uses_redis and (offset is not None or mark.next_offset > mark.first_offset):
                     fault = _redis_fault(connection, settings, group.id, partition, mark.next_offset, offset)
                 standings.append(
-                    Standing(
+                    PartitionLag(
                         group.id,
                         partition,
                         mark.next_offset,

@@ -8,7 +8,7 @@ from pipeline import tls
 from pipeline.config import Settings
 
 
-class Account(CredentialProvider):
+class RedisAccount(CredentialProvider):
     """The account, as it is when a connection is opened: its password may change while we run."""
 
     def __init__(self, settings: Settings) -> None:
@@ -24,9 +24,9 @@ class Account(CredentialProvider):
         return self.get_credentials()
 
 
-def account(settings: Settings) -> Account | None:
+def account(settings: Settings) -> RedisAccount | None:
     """Return the account to connect as; None if the server asks for none."""
-    given = Account(settings)
+    given = RedisAccount(settings)
     return given if any(given.get_credentials()) else None
 
 

@@ -25,7 +25,7 @@ from pipeline.trail.found import Asked, FoundRecord, Row
 
 _RECORDS: Final = 50_000
 _WAITING: Final = 16
-_CLOSE_S: Final = 5.0
+_CLOSE_SECONDS: Final = 5.0
 _BEFORE_MS: Final = 5_000
 _AFTER_MS: Final = 60_000
 _OF_PLACE: Final = 5  # the version of UUIDs that stand for a record's place
@@ -81,7 +81,7 @@ class LogSearch:
     async def close(self) -> None:
         """End the search that is under way, and the client."""
         closing = asyncio.get_running_loop().run_in_executor(self._thread, self._lookup.close)
-        await asyncio.wait([closing], timeout=_CLOSE_S)
+        await asyncio.wait([closing], timeout=_CLOSE_SECONDS)
         self._thread.shutdown(wait=False)
 
     def _find(self, wanted: Wanted, budget: Budget) -> Search:

@@ -47,7 +47,7 @@ class Tables(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Standings:
+class GroupStates:
     """Which group writes each projection, and where the groups stand."""
 
     owners: Mapping[str, str]
@@ -69,17 +69,17 @@ class Standings:
 class Snapshot:
     """What the tables said at one moment; `ledgers` are those that hold the identity."""
 
-    standings: Standings
+    standings: GroupStates
     row: Row | None
     ledgers: frozenset[str]
     letters: list[FoundLetter]
     events_since: datetime | None
 
 
-async def read_standings(tables: Tables, topic: str) -> Standings:
+async def read_standings(tables: Tables, topic: str) -> GroupStates:
     """Read where the groups stand."""
     owners, marks = await tables.transaction((OWNERS, ()), (WATERMARKS, (topic,)))
-    return Standings(dict(owners), watermarks_in(marks))
+    return GroupStates(dict(owners), watermarks_in(marks))
 
 
 async def find_times(tables: Tables, asked: Asked, ledger: str) -> list[datetime]:
@@ -115,7 +115,7 @@ async def read_snapshot(
     row = _row(rows[0]) if rows else None
     ledgers = {name for name, there in zip(("stats_ledger", "leaderboard_ledger"), known, strict=True) if there}
     return Snapshot(
-        Standings(dict(owners), watermarks_in(marks)),
+        GroupStates(dict(owners), watermarks_in(marks)),
         row,
         frozenset(ledgers | ({"events"} if row is not None else set())),
         letters,

@@ -15,8 +15,8 @@ from pipeline.trail.found import Asked, Found, FoundLetter, FoundRecord, GroupSt
 from pipeline.trail.log import LogSearch, Search, Wanted
 from pipeline.trail.tables import (
     LEDGERS,
+    GroupStates,
     Snapshot,
-    Standings,
     Tables,
     find_letters,
     find_times,
@@ -27,7 +27,7 @@ from pipeline.trail.told import Trail
 
 Hash = Callable[[str], Awaitable[Mapping[bytes, bytes]]]
 """Reads a hash of Redis. Raises UnavailableError."""
-SEARCH_S: Final = 4.0
+SEARCH_SECONDS: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Tracer:
         """Close the client of Kafka."""
         await self._log.close()
 
-    async def trace(self, asked: Asked, within: float = SEARCH_S) -> Traced:
+    async def trace(self, asked: Asked, within: float = SEARCH_SECONDS) -> Traced:
         """Tell what became of an event. Raises UnavailableError if that cannot be said now.
 
         Kafka is asked before the tables are read for good: what was not read when its record was found may be counted
@@ -109,7 +109,7 @@ class Tracer:
         return tuple(found)
 
 
-def _read_by_all(standings: Standings) -> dict[int, int]:
+def _read_by_all(standings: GroupStates) -> dict[int, int]:
     """Return below which offset of each partition every group that there is has read."""
     read: dict[int, int] = {}
     for group in standings.groups():

@@ -106,10 +106,10 @@ class BoardPages:
                         found.add(key, player)
         return found
 
-    def settle(self, places: Places, report: Report) -> None:
+    def confirm(self, places: Places, report: Report) -> None:
         """Read places again, with the epochs held off, and report those that differ."""
         for key, players in sorted(places.players.items()):
-            self._settle_board(key, report)
+            self._confirm_board(key, report)
             ordered = sorted(players)
             for start in range(0, len(ordered), _PAGE):
                 page = ordered[start : start + _PAGE]
@@ -173,9 +173,9 @@ class BoardPages:
                 if player not in expected:
                     found.add(key, player)
 
-    # -- settled -----------------------------------------------------------------------------------------------------
+    # -- confirmed -----------------------------------------------------------------------------------------------------
 
-    def _settle_board(self, key: str, report: Report) -> None:
+    def _confirm_board(self, key: str, report: Report) -> None:
         with redis_translated():
             kind = _kind(self._client.type(key))
         if _parts(key) is None:

@@ -40,7 +40,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ProofState:
     """How a group's proof stands.
 
     level_at: PostgreSQL's time at the last step that reached the watermarks. swept_to: the last player whose sums are
@@ -50,7 +50,6 @@ class Standing:
     level_at: datetime | None
     swept_to: str | None
     rolled_to: Mapping[str, Any]
-    round_began: datetime
     round_seconds: float | None
     kinds: Mapping[str, int]
 
@@ -71,14 +70,14 @@ class Checkpoints:
         ).fetchall()
         return {row[0]: Checkpoint(*row) for row in rows}
 
-    def standing(self) -> Standing | None:
+    def standing(self) -> ProofState | None:
         """Return how the proof stands, or None if none was begun."""
         row = self._connection.execute(
-            "SELECT level_at, swept_to, rolled_to, round_began, round_seconds, kinds FROM pipeline_proof_state"
+            "SELECT level_at, swept_to, rolled_to, round_seconds, kinds FROM pipeline_proof_state"
             " WHERE group_id = %s AND topic = %s",
             self._key,
         ).fetchone()
-        return Standing(*row) if row is not None else None
+        return ProofState(*row) if row is not None else None
 
     def begin(self, *, sums: bool) -> None:
         """Forget what was proven, in the caller's transaction; of the sums only where the group has them."""

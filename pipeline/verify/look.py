@@ -17,7 +17,7 @@ from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.refill import snapshot
 from pipeline.verify.beside import Beside
 from pipeline.verify.groups import Group, read_groups
-from pipeline.verify.projection_checks import GroupCheck, Source
+from pipeline.verify.projection_checks import GroupCheck, RecountedTopic
 from pipeline.verify.projections import ProjectionReader
 from pipeline.verify.recount import Names, Recount
 from pipeline.verify.report import Advance, Report
@@ -50,7 +50,7 @@ def look_closely(
             recount.add(records)
             done += len(records)
             advance("recounting the topic", done, total)
-        source = Source(recount.good(), recount.bad(), bounds, topic.id, others)
+        source = RecountedTopic(recount.good(), recount.bad(), bounds, topic.id, others)
     check = GroupCheck(group, source, stored, names, report)
     if players is None:
         check.check()

@@ -31,7 +31,7 @@ from pipeline.verify.report import Report
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class RecountedTopic:
     """The topic as recounted: valid records, bad ones, what the log still holds, and what else was counted."""
 
     good: pl.DataFrame
@@ -46,7 +46,7 @@ class GroupCheck:
     """Compares one group; what it finds goes into the report."""
 
     group: Group
-    source: Source
+    source: RecountedTopic
     stored: Projections
     names: Names
     report: Report

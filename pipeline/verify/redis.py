@@ -1,6 +1,6 @@
 """Redis against PostgreSQL, key by key, while consumers go on.
 
-First everything is compared as it comes: what was being counted at that moment differs, and all else is settled. Then
+First everything is compared as it comes: what was being counted at that moment differs, and all else is clear. Then
 the epochs are held off by the lock that each of them shares, Redis is paid what the outbox owes it, and only what
 differed is read again from both: what differs now, differs. So the lock is held for as long as it takes to read the
 keys of the epochs that were under way, however many keys there are.
@@ -65,7 +65,7 @@ class _Servers:
 
 @dataclass(slots=True)
 class RedisComparison:
-    """Collects what differs as it comes, and settles it."""
+    """Collects what differs as it comes, and confirms it."""
 
     _settings: Settings
     _group: Group
@@ -122,7 +122,7 @@ class RedisComparison:
                 left = self.recheck()
         return left
 
-    def settle(self, report: Report) -> None:
+    def confirm(self, report: Report) -> None:
         """Hold off the epochs, let Redis be paid what it is owed, and report what differs; it stays suspect."""
         hashes, boards = self._hashes, self._boards
         report.compare("Redis hashes", hashes.compared if hashes is not None else 0)
@@ -132,9 +132,9 @@ class RedisComparison:
             self._servers.cache.replay()
             _standings(self._servers.connection, self._settings, self._group, self._servers.sink, report)
             if hashes is not None:
-                hashes.settle(sorted(self._players), report)
+                hashes.confirm(sorted(self._players), report)
             if boards is not None:
-                boards.settle(self._places, report)
+                boards.confirm(self._places, report)
         self._advance("comparing Redis, epochs held off", 1, 1)
 
 
@@ -193,7 +193,7 @@ class Hashes:
         self.compared += len(players)
         return found
 
-    def settle(self, players: list[str], report: Report) -> None:
+    def confirm(self, players: list[str], report: Report) -> None:
         """Read players again, with the epochs held off, and report those that differ."""
         for start in range(0, len(players), _PAGE):
             page = players[start : start + _PAGE]

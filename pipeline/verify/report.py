@@ -25,7 +25,7 @@ KINDS: Final = (
     "board",
     "weekly view",
     "players not looked at yet",
-    "unsettled",
+    "undecided",
     "Redis watermark",
     "Redis statistics",
     "Redis board",

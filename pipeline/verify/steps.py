@@ -19,11 +19,11 @@ import psycopg
 from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST, load_scoring
 from pipeline.kafka.topic import Bounds, Topic
-from pipeline.verify.account import Account, Marks
 from pipeline.verify.beside import Beside
 from pipeline.verify.by_keys import go_by_keys
-from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, Standing
+from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, ProofState
 from pipeline.verify.columns import ColumnJudge
+from pipeline.verify.findings import Findings, Marks
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.piece import Piece
 from pipeline.verify.report import Report
@@ -106,7 +106,7 @@ class Prover:
         self._sums = Sums(connection, group.role, scoring, self._beside) if group.role.ledger == "events" else None
         self.checkpoints = Checkpoints(connection, group.id, self._name)
         self.bounds: Bounds = {}
-        self.account = Account(connection, self.checkpoints, group, self._name)
+        self.findings = Findings(connection, self.checkpoints, group, self._name)
         self.since = EARLIEST
         self.dropped = 0
         self.roll_pages = 0
@@ -158,12 +158,12 @@ class Prover:
 
     def _starting(self, marks: Marks, before: Mapping[int, Checkpoint]) -> Read:
         """Find where each partition goes on; what cannot be, or is not there any more, is said."""
-        self.account.place_again()
+        self.findings.place_again()
         read = Read({}, gap=False)
         for partition, mark in marks.items():
             first, end = self.bounds.get(partition, (0, 0))
             known = before.get(partition)
-            if self.account.misplaced(mark, known, self._topic.id, end):
+            if self.findings.misplaced(mark, known, self._topic.id, end):
                 continue
             start = known or Checkpoint(partition, mark.topic_id, mark.first_offset, 0, 0, whole=True)
             if first > start.next_offset and mark.next_offset > start.next_offset:
@@ -195,7 +195,7 @@ class Prover:
         read.size += int(records["value"].bin.size().sum())
         for partition, offset in judged.disagreed:
             where = f"{self._group.id} partition {partition} offset {offset}"
-            self.account.found["judge", where] = ("the plain judge's verdict", "another in columns")
+            self.findings.found["judge", where] = ("the plain judge's verdict", "another in columns")
 
     # -- what is proven ------------------------------------------------------------------------------------------------
 
@@ -224,9 +224,9 @@ class Prover:
         players = self._piece.players()
         left = self._prove_sums(players, since, gap=read.gap, level=level)
         if level:
-            self.account.balance(passed, marks)
-        if level and not left and self.account.due:
-            self.account.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
+            self.findings.balance(passed, marks)
+        if level and not left and self.findings.due:
+            self.findings.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
         self.checkpoints.move(passed.values())
         self._report.compare("records", len(places))
         self._report.compare("dead letters", len(bad))
@@ -254,7 +254,7 @@ class Prover:
             strays = set(letters.join(places, on=list(_PLACES), how="anti").iter_rows())
             for partition, offset in sorted(strays):
                 where = f"partition {partition} offset {offset}"
-                self.account.found["dead letter", where] = (
+                self.findings.found["dead letter", where] = (
                     None,
                     "a row in dlq_events, but the topic has no such record",
                 )
@@ -285,7 +285,7 @@ class Prover:
         self.checkpoints.level()
         return self._owed(self._sums, standing)
 
-    def _touched(self, sums: Sums, players: list[str], standing: Standing) -> None:
+    def _touched(self, sums: Sums, players: list[str], standing: ProofState) -> None:
         left_out = set(players) - set(_swept(players, standing)) | self._suspects(players)
         off = sums.touched(list(self._piece.runs()), standing.level_at, left_out)
         self._report.compare("players", len(players) - len(left_out))
@@ -299,7 +299,7 @@ class Prover:
         )
         return {row[0] for row in rows}
 
-    def _owed(self, sums: Sums, standing: Standing) -> bool:
+    def _owed(self, sums: Sums, standing: ProofState) -> bool:
         """Recount players that are owed, and go on with the sweep, for a while; returns whether more is left."""
         until, pages = monotonic() + SUMS_SECONDS, self.roll_pages
         swept, first_round = standing.swept_to, standing.round_seconds is None
@@ -385,7 +385,7 @@ def _below(places: pl.DataFrame, stops: Mapping[int, int]) -> pl.DataFrame:
     return places.join(ends, on="partition").filter(pl.col("offset") < pl.col("stop")).drop("stop")
 
 
-def _swept(players: list[str], standing: Standing) -> list[str]:
+def _swept(players: list[str], standing: ProofState) -> list[str]:
     """Return the players whose sums were proven once. By bytes, as PostgreSQL orders them here."""
     if standing.swept_to is None:
         return players

@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.sinks.connection import connect, translated
-from pipeline.verify.checkpoints import Standing
+from pipeline.verify.checkpoints import ProofState
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.look import look_closely
 from pipeline.verify.redis import RedisComparison, comparing
@@ -49,7 +49,7 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
                 if comparison is not None:
                     for _ in comparison.everything(proven=False):
                         pass
-                    comparison.settle(report)
+                    comparison.confirm(report)
     if not groups:
         report.skip("anything: no consumer has started here yet")
     return report
@@ -87,17 +87,17 @@ class Proof:
         step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
         differing = self.look_at_suspects(self.report)
         if checkpoints.count_suspects(differing=False):
-            self.prover.account.total_again()
+            self.prover.findings.total_again()
             step = self.reach({})
         for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
             if player not in differing:
-                self.report.differences.add("unsettled", f"player {player!r}", "its events' sums", "others, twice")
+                self.report.differences.add("undecided", f"player {player!r}", "its events' sums", "others, twice")
         if self.redis is not None:
             if whole or self.redis.boards_owed or redis_differed(standing):
                 for _ in self.redis.everything(proven=self.prover.since <= EARLIEST and not step.left):
                     pass
             self.redis.recheck_some()
-            self.redis.settle(self.report)
+            self.redis.confirm(self.report)
         self.say(step)
 
     def reach(self, goal: Mapping[int, int], *, touched: bool = False) -> Step:
@@ -144,7 +144,7 @@ class Proof:
         for place in prover.checkpoints.unburied(self.group.role.service):
             where = f"partition {place[0]} offset {place[1]}"
             report.differences.add("dead letter", where, "a row in dlq_events: the record is bad", None)
-        for (kind, key), (expected, found) in sorted(prover.account.found.items()):
+        for (kind, key), (expected, found) in sorted(prover.findings.found.items()):
             report.differences.add(kind, key, expected, found)
         if prover.dropped:
             days = f"{prover.dropped} events before {prover.since:%Y-%m-%d}, whose partitions were dropped"
@@ -154,7 +154,7 @@ class Proof:
         prover.checkpoints.tell(report.differences.totals, behind)
 
 
-def redis_differed(standing: Standing | None) -> bool:
+def redis_differed(standing: ProofState | None) -> bool:
     """Whether Redis differed when a proof was last told: in which keys is not kept, so all are compared again."""
     return standing is not None and any(kind.startswith("Redis") for kind in standing.kinds)
 

@@ -36,7 +36,7 @@ _LOOK_SECONDS: Final = 60.0
 _LOOK_SHARE: Final = 0.1
 """A close look reads the whole log: it is made again after a minute, and takes a tenth of the time at most."""
 
-_SETTLE_SECONDS: Final = 30.0
+_CONFIRM_SECONDS: Final = 30.0
 """How often epochs may be held off for keys of Redis that differ whenever they are read."""
 
 _WHOLE_SECONDS: Final = 3_600.0
@@ -174,7 +174,7 @@ class Watched:
         if not _lags(prover, step):
             self._roll(prover)
             self._roll_redis(prover, step)
-        self._settle()
+        self._confirm()
         self._tell(prover, step)
 
     # -- a turn --------------------------------------------------------------------------------------------------------
@@ -234,13 +234,13 @@ class Watched:
         seconds = players / self.pace.players_an_hour * 3_600
         self.due[which] = monotonic() + (max(seconds, self.pace.least_round_seconds) if ended else seconds)
 
-    def _settle(self) -> None:
+    def _confirm(self) -> None:
         """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them."""
         if self.redis is None or not self.redis.recheck_some():
             self.seen.pop("redis", None)
-        elif self._is_due("settle"):
-            self.seen["redis"] = self._noted(self.redis.settle)
-            self.due["settle"] = monotonic() + _SETTLE_SECONDS
+        elif self._is_due("confirm"):
+            self.seen["redis"] = self._noted(self.redis.confirm)
+            self.due["confirm"] = monotonic() + _CONFIRM_SECONDS
 
     @staticmethod
     def _noted(check: Callable[[Report], object]) -> dict[str, int]:
@@ -262,7 +262,7 @@ class Watched:
                 for _ in self.redis.everything(proven=False):
                     self._advance("", 0, 0)
                 if self.redis.recheck_some():
-                    self.redis.settle(report)
+                    self.redis.confirm(report)
 
         self.seen["whole"] = self._noted(everything)
         self.due["whole"] = monotonic() + _WHOLE_SECONDS
@@ -274,7 +274,7 @@ class Watched:
         for totals in self.seen.values():
             for kind, number in totals.items():
                 kinds[kind] = kinds.get(kind, 0) + number
-        found = prover.account.found
+        found = prover.findings.found
         for (kind, key), (expected, is_there) in found.items():
             kinds[kind] = kinds.get(kind, 0) + 1
             if (kind, key) not in self._logged:

@@ -49,16 +49,16 @@ class Sample(NamedTuple):
 
     seconds: int
     sent: int
-    consumer_mib: int
+    consumer_bytes: int
     connections: int
     temporary_tables: int
     outbox_rows: int
-    wal_mib: int
+    wal_bytes: int
     proven: int
     differing: int
 
     def __str__(self) -> str:
-        return "  ".join(f"{name} {value:>7}" for name, value in self._asdict().items())
+        return "  ".join(f"{name} {value:>10,}" for name, value in self._asdict().items())
 
 
 class Verifier:
@@ -257,12 +257,12 @@ class Soak:
                 "SELECT (SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'event-consumer%'),"
                 " (SELECT count(*) FROM pg_class WHERE relpersistence = 't'),"
                 " (SELECT count(*) FROM pipeline_outbox),"
-                " (SELECT sum(size) / 1048576 FROM pg_ls_waldir())"
+                " (SELECT sum(size) FROM pg_ls_waldir())"
             ).fetchone()
         assert row is not None
         proven, differing = self.verifier.told("records_total"), self.verifier.told("differences")
         return Sample(
-            seconds, self.sent, max(memory, default=0) >> 20, row[0], row[1], row[2], int(row[3]), proven, differing
+            seconds, self.sent, max(memory, default=0), row[0], row[1], row[2], int(row[3]), proven, differing
         )
 
 

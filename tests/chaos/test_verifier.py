@@ -13,10 +13,10 @@ import pytest
 from pipeline.contract.boards import watermark_key
 from pipeline.sinks.dialect import DISTRIBUTED
 from pipeline.verify import redis
-from pipeline.verify.account import Account
 from pipeline.verify.boards import BoardPages
 from pipeline.verify.checkpoints import Checkpoints
 from pipeline.verify.columns import ColumnJudge
+from pipeline.verify.findings import Findings
 from pipeline.verify.piece import Piece
 from pipeline.verify.projection_checks import GroupCheck
 from pipeline.verify.redis import Hashes
@@ -109,15 +109,15 @@ AFRESH = [
     Row("ledger: events and contents", without(Piece, "wrong", set()), *altered("data altered"), "event"),
     Row("dead letters of bad records", without(Checkpoints, "suspect_records"), *altered("a dead letter lost"),
         "dead letter", frozenset({"rows in dlq_events"})),
-    Row("account: records", without(Account, "balance"), *altered("a record lost between watermarks"),
+    Row("whole: records", without(Findings, "balance"), *altered("a record lost between watermarks"),
         "records", frozenset({"admitted"})),
-    Row("account: dead letters", without(Account, "balance"), *altered("a dead letter booked as a duplicate"),
+    Row("whole: dead letters", without(Findings, "balance"), *altered("a dead letter booked as a duplicate"),
         "dead-lettered"),
-    Row("account: totals", without(Account, "totals"), *altered("an admitted event booked as a duplicate"), "admitted"),
+    Row("whole: sums", without(Findings, "totals"), *altered("an admitted event booked as a duplicate"), "admitted"),
     Row("sums of all events", without(Sums, "recount", set()), *by_one(COUNT, OLD), "statistics", REDIS_SUMS),
     Row("a close look at the ledger", without(GroupCheck, "_ledger"), *altered("data altered"), "event"),
     Row("a close look at the sums", without(GroupCheck, "_sums"), *by_one(COUNT, OLD), "statistics",
-        REDIS_SUMS | {"unsettled"}),
+        REDIS_SUMS | {"undecided"}),
     Row("Redis: hashes", silent(Hashes, "suspects"), *once_more("HINCRBY", f"player_stats:{OLD}", "total_events"),
         "Redis statistics"),
     Row("Redis: hashes of nobody", without(Hashes, "unknown", set()), [["HSET", "player_stats:nobody", "a", 1]],
@@ -131,7 +131,7 @@ AFRESH = [
         "Redis watermark"),
 ]  # fmt: skip
 ONWARD = [
-    Row("watermarks and checkpoints of one log", without(Account, "misplaced", answer=False),
+    Row("watermarks and checkpoints of one log", without(Findings, "misplaced", answer=False),
         *altered("a topic that was another"), "checkpoint"),
     Row("sums of what is new", without(Sums, "touched", set()), *by_one(COUNT, NEW), "statistics",
         REDIS_SUMS | {"admitted"}),

@@ -29,7 +29,7 @@ BASE: Final = "localhost/python"
 IMAGE: Final = "localhost/gamemetrics"
 NOTHING: Final[Mapping[str, str]] = {}
 _INCLUDED: Final = "python3,python3-venv,python3-pip,ca-certificates"
-_SLOWEST_S: Final = 1_800
+_SLOWEST_SECONDS: Final = 1_800
 _APART: Final = ("unshare", "--mount", "--propagation", "private")
 _REACHES: Final = frozenset(
     {"index-url", "extra-index-url", "find-links", "trusted-host", "cert", "client-cert", "proxy", "timeout",
@@ -72,7 +72,7 @@ def told(*command: str, **environment: str) -> str:
     """Run a program that must succeed, and may take long."""
     finished = subprocess.run(
         command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-        timeout=_SLOWEST_S,
+        timeout=_SLOWEST_SECONDS,
     )  # fmt: skip
     assert finished.returncode == 0, f"{' '.join(command)}:\n{finished.stdout}{finished.stderr}"[-4000:]
     return finished.stdout
@@ -187,7 +187,7 @@ class Image:
     ) -> tuple[int, str]:
         """Run a program to its end; return its exit code and what it said."""
         command = self.command(*words, settings=settings, user=user, read_only=read_only)
-        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SLOWEST_S)
+        finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SLOWEST_SECONDS)
         return finished.returncode, finished.stdout + finished.stderr
 
 

@@ -9,7 +9,7 @@ from pipeline.api.access.keyring import Caller, Keyring, Signer
 from pipeline.api.database import Database
 from pipeline.errors import RefusedError, UnavailableError
 
-_EVERY_S: Final = 2.0
+_EVERY_SECONDS: Final = 2.0
 _FORGIVE_EVERY: Final = 30
 _KEYS: Final = """
 SELECT id, secret_sha256, signing_secret, revoked_at IS NULL, name, scopes, games, events_per_second, bytes_per_second
@@ -62,7 +62,7 @@ class KeyStore:
         while True:
             self.known = await self.load() or self.known
             self.asked.set()
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(_EVERY_SECONDS)
             rounds += 1
             if rounds % _FORGIVE_EVERY == 0:
                 self._keyring.forgive()

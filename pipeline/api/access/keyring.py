@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 import structlog
 
-from pipeline.api.access.signatures import TOLERANCE_S, read_signature
+from pipeline.api.access.signatures import TOLERANCE_SECONDS, read_signature
 from pipeline.api.http.replies import Header, Refusal
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
@@ -105,9 +105,11 @@ class Keyring:
         signer = self._signers.get(found.key_id) if found is not None else None
         if found is None or signer is None or not (body is None or found.is_of(signer.secret, body)):
             raise self._wrong("the signature is of no known form or key, or not of this body", _SIGNED, peer)
-        if abs(off := found.seconds_off(now)) > TOLERANCE_S:
+        if abs(off := found.seconds_off(now)) > TOLERANCE_SECONDS:
             which = "ahead" if off > 0 else "behind"
-            reason = f"the signature's time is {abs(off)} s {which}, of at most {TOLERANCE_S}; Date says the time here"
+            reason = (
+                f"the signature's time is {abs(off)} s {which}, of at most {TOLERANCE_SECONDS}; Date says the time here"
+            )
             raise self._wrong(reason, _SIGNED, peer)
         if scope not in signer.caller.scopes:
             raise _forbidden(signer.caller, scope)

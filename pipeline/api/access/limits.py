@@ -21,10 +21,10 @@ from pipeline.api.http.replies import Header, Refusal
 from pipeline.api.valkey import Argument, Valkey
 from pipeline.errors import UnavailableError
 
-_LEASE_S: Final = 0.5
+_LEASE_SECONDS: Final = 0.5
 _LARGEST_SHARE: Final = 0.05
-_BUSY_S: Final = 0.1
-_REFUSED_S: Final = 1.0
+_BUSY_SECONDS: Final = 0.1
+_REFUSED_SECONDS: Final = 1.0
 """How long a refusal holds unasked: the wait was told by another clock, which may have been wrong."""
 _SLOWEST: Final = 0.001
 _FASTEST: Final = 1e9
@@ -33,7 +33,7 @@ _REMEMBERED: Final = 10_000
 _log = structlog.get_logger("limits")
 
 
-class Account:
+class Allowance:
     """One caller's limits, and what is left of its lease."""
 
     __slots__ = (
@@ -121,10 +121,10 @@ class Account:
         self._remaining = left
         self._lines = b""
         if not passes:
-            self._refused = (now + min(wait, _REFUSED_S), events)
+            self._refused = (now + min(wait, _REFUSED_SECONDS), events)
             raise self.refusal(wait)
         self._left = [granted[0] - events, granted[1] - size]
-        self._until = now + _LEASE_S
+        self._until = now + _LEASE_SECONDS
 
     def arguments(self, needs: list[int], wants: list[float]) -> list[Argument]:
         """Return the script's arguments."""
@@ -145,7 +145,7 @@ class Account:
 
     def _adapt(self, now: float) -> None:
         """Lease more when the last lease was gone at once, and exactly what is needed after a pause."""
-        busy = now < self._until - _LEASE_S + _BUSY_S
+        busy = now < self._until - _LEASE_SECONDS + _BUSY_SECONDS
         self._share = min(_LARGEST_SHARE, max(0.001, self._share * 2)) if busy else 0.0
 
     def _want(self, bucket: Bucket | None, need: int) -> float:
@@ -153,7 +153,7 @@ class Account:
 
 
 _Answer = tuple[bool, list[float], float, float]
-Ask = Callable[[Account, list[int], list[float]], Awaitable[_Answer]]
+Ask = Callable[[Allowance, list[int], list[float]], Awaitable[_Answer]]
 """Asks for a lease: what is needed now, and what is wanted if it is there, in events and bytes.
 
 The answer: whether it passes, the events and bytes granted, the seconds to wait, and the events left.
@@ -161,18 +161,18 @@ The answer: whether it passes, the events and bytes granted, the seconds to wait
 
 
 class _Lessor:
-    """Asks Valkey for a lease, or the account's own buckets while Valkey is away."""
+    """Asks Valkey for a lease, or the allowance's own buckets while Valkey is away."""
 
     def __init__(self, valkey: Valkey) -> None:
         self._script = valkey.script((files("pipeline.api.access") / "limits.lua").read_text())
         self.local = False
 
-    async def __call__(self, account: Account, needs: list[int], wants: list[float]) -> _Answer:
+    async def __call__(self, allowance: Allowance, needs: list[int], wants: list[float]) -> _Answer:
         try:
-            answer = await self._script([f"ratelimit:{account.name}"], account.arguments(needs, wants))
+            answer = await self._script([f"ratelimit:{allowance.name}"], allowance.arguments(needs, wants))
         except UnavailableError as error:
             self._note(local=True, reason=str(error))
-            return account.charge_locally(needs, time.monotonic())
+            return allowance.charge_locally(needs, time.monotonic())
         self._note(local=False, reason="")
         passes, events, size, wait, left = answer
         return bool(passes), [float(events), float(size)], wait / 1000, float(left)
@@ -191,13 +191,13 @@ def bounded(rate: float) -> float:
 
 
 class Limits:
-    """The accounts of all callers."""
+    """The allowances of all callers."""
 
     def __init__(self, valkey: Valkey, events_per_second: float, bytes_per_second: float) -> None:
         self._events = events_per_second
         self._bytes = bytes_per_second
         self._limited = events_per_second > 0 or bytes_per_second > 0
-        self._accounts: dict[str, tuple[Caller, Account | None]] = {}
+        self._allowances: dict[str, tuple[Caller, Allowance | None]] = {}
         self._ask = _Lessor(valkey)
 
     @property
@@ -205,27 +205,27 @@ class Limits:
         """Whether Valkey was away when last asked."""
         return self._ask.local
 
-    def account(self, caller: Caller, peer: str) -> Account | None:
-        """Return the account to charge, or None if there is no limit. Who has no key is known by address."""
+    def allowance(self, caller: Caller, peer: str) -> Allowance | None:
+        """Return the allowance to charge, or None if there is no limit. Who has no key is known by address."""
         name = caller.name if caller is not ANYONE else f"{ANYONE.name}:{peer}" if self._limited else ANYONE.name
-        known = self._accounts.get(name)
+        known = self._allowances.get(name)
         if known is not None and known[0] is caller:
             return known[1]
         return self._open(name, caller)
 
-    def _open(self, name: str, caller: Caller) -> Account | None:
-        known = self._accounts.get(name)
+    def _open(self, name: str, caller: Caller) -> Allowance | None:
+        known = self._allowances.get(name)
         if known is not None and known[0] == caller:
-            account = known[1]  # read again, and unchanged: what it has used counts on
+            allowance = known[1]  # read again, and unchanged: what it has used counts on
         else:
             events = bounded(self._events if caller.events_per_second is None else caller.events_per_second)
             size = bounded(self._bytes if caller.bytes_per_second is None else caller.bytes_per_second)
-            account = Account(name, events, size, time.monotonic()) if events or size else None
-        if len(self._accounts) >= _REMEMBERED:
-            self._accounts.clear()
-        self._accounts[name] = (caller, account)
-        return account
+            allowance = Allowance(name, events, size, time.monotonic()) if events or size else None
+        if len(self._allowances) >= _REMEMBERED:
+            self._allowances.clear()
+        self._allowances[name] = (caller, allowance)
+        return allowance
 
-    async def charge(self, account: Account, events: int, size: int) -> None:
-        """Charge an account whose lease does not suffice. Raises Refusal."""
-        await account.refill(events, size, self._ask)
+    async def charge(self, allowance: Allowance, events: int, size: int) -> None:
+        """Charge an allowance whose lease does not suffice. Raises Refusal."""
+        await allowance.refill(events, size, self._ask)

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-TOLERANCE_S: Final = 300
+TOLERANCE_SECONDS: Final = 300
 _form = re.compile(rb"key=([A-Za-z0-9]{1,32}), ?t=([0-9]{1,12}), ?v1=([0-9a-fA-F]{64})\Z")
 
 

@@ -28,9 +28,9 @@ from pipeline.tasks import cancel, watched
 Reads = Literal["stats", "leaderboard", "every"]
 """What a read is of: a projection, whose group it waits for, or every one that has a group."""
 
-_PAUSE_S: Final = 0.025
-_FACTS_PAUSE_S: Final = 0.05
-_ASK_S: Final = 2.0
+_PAUSE_SECONDS: Final = 0.025
+_FACTS_PAUSE_SECONDS: Final = 0.05
+_ASK_SECONDS: Final = 2.0
 _CREATED_AGAIN: Final = "the topic was created again"
 
 _log = structlog.get_logger("arrivals")
@@ -165,7 +165,7 @@ class Arrivals:
                 self._release(began)
             self._end_overdue()
             self._forget_the_dead()
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     def _take_in(self) -> None:
         """Enter those who came since: what is asked from now on is an answer to them."""
@@ -248,7 +248,7 @@ class Arrivals:
             return
         wanted = self._known.differs_at > self._known.facts_at
         self._unverified = [one for one in self._unverified if not one.answer.done()]
-        if (wanted or self._unverified) and time.monotonic() - self._known.facts_at > _FACTS_PAUSE_S:
+        if (wanted or self._unverified) and time.monotonic() - self._known.facts_at > _FACTS_PAUSE_SECONDS:
             self._asking = watched(self._learn())
 
     async def _learn(self) -> None:
@@ -256,7 +256,7 @@ class Arrivals:
         asked, self._unverified = self._unverified, []
         began = time.monotonic()
         try:
-            facts = await asyncio.to_thread(self._ask, _ASK_S)
+            facts = await asyncio.to_thread(self._ask, _ASK_SECONDS)
         except PipelineError as error:
             _log.debug("the topic was not asked", reason=str(error))
             self._known.topic_fault = str(error)

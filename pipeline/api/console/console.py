@@ -12,7 +12,7 @@ from pipeline.api.console.reader import Reader
 from pipeline.api.console.sources import (
     LETTERS_SECONDS,
     Kafka,
-    Source,
+    Question,
     ask_marks,
     ask_proof,
     ask_redis,
@@ -22,7 +22,7 @@ from pipeline.api.database import Database
 from pipeline.api.metrics import EdgeMetrics
 from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
-from pipeline.kafka.producer import Ingest
+from pipeline.kafka.producer import EventProducer
 
 
 @dataclass(slots=True, eq=False)
@@ -47,28 +47,28 @@ class Console:
         await self.collector.start(stack)
 
 
-def make_console(settings: Settings, ingest: Ingest, metrics: EdgeMetrics, valkey: Valkey) -> Console:
+def make_console(settings: Settings, producer: EventProducer, metrics: EdgeMetrics, valkey: Valkey) -> Console:
     """Put the console together. Raises ConfigurationError.
 
     Its pool is its own: whoever looks at a busy database must not take the connections of those who play.
     """
     topic, database, kafka = settings.kafka_topic, Database(settings), Kafka(settings)
-    marks = Source(partial(ask_marks, database, topic))
+    marks = Question(partial(ask_marks, database, topic))
 
     def groups() -> list[str]:
         return sorted({mark.group for mark in marks.reading.value}) if marks.reading is not None else []
 
     composer = Composer(
         topic,
-        lambda: ingest.fault,
+        lambda: producer.fault,
         lambda: (metrics.published, metrics.failed),
         (
-            Source(kafka.bounds),
+            Question(kafka.bounds),
             marks,
-            Source(partial(ask_redis, valkey, topic, groups)),
-            Source(partial(ask_waiting, database), LETTERS_SECONDS),
+            Question(partial(ask_redis, valkey, topic, groups)),
+            Question(partial(ask_waiting, database), LETTERS_SECONDS),
         ),
-        Source(partial(ask_proof, database, topic), LETTERS_SECONDS),
+        Question(partial(ask_proof, database, topic), LETTERS_SECONDS),
     )
     origins = configured_origins(settings)
     return Console(topic, origins, database, composer, Collector(composer), Reader(settings), kafka)

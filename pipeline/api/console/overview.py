@@ -21,7 +21,7 @@ from pipeline.api.console.schemas import (
     Server,
     State,
 )
-from pipeline.api.console.sources import MOST_COUNTED, Mark, Reading, Source, Waiting
+from pipeline.api.console.sources import MOST_COUNTED, Mark, Question, Reading, Waiting
 from pipeline.contract.event import format_timestamp
 from pipeline.kafka.ends import Bounds
 
@@ -41,8 +41,8 @@ class Composer:
         topic: str,
         fault: Callable[[], str],
         counted: Callable[[], tuple[int, int]],
-        sources: tuple[Source[Bounds], Source[list[Mark]], Source[dict[str, dict[int, int]]], Source[Waiting]],
-        proof: Source[Proof | None],
+        sources: tuple[Question[Bounds], Question[list[Mark]], Question[dict[str, dict[int, int]]], Question[Waiting]],
+        proof: Question[Proof | None],
     ) -> None:
         """Take where to ask the edge for its fault, and for how many events it accepted and refused."""
         self._topic = topic
@@ -184,7 +184,7 @@ class Composer:
         return self._rates.setdefault(name, Rate()).note(value, at)
 
 
-def _state(source: Source[Any], server: str, now: float) -> tuple[State, str]:
+def _state(source: Question[Any], server: str, now: float) -> tuple[State, str]:
     if source.fault:
         return "degraded" if source.refused else "down", source.fault
     if source.reading is not None and now - source.reading.at > _STALE_SECONDS:

@@ -30,7 +30,7 @@ from pipeline.api.http.replies import Refusal
 from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.kafka.producer import Ingest, Resent
+from pipeline.kafka.producer import EventProducer, Resent
 from pipeline.kafka.sizes import STORED_NOT, TOO_LARGE
 from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
 
@@ -251,11 +251,11 @@ async def _send(context: Context, letters: Sequence[Letter]) -> _Sent:
     context.require_kafka()
     every = {_place(one): _record(one) for one in letters}
     # What the topic is known not to take is not tried: in one batch with others it would be refused with them.
-    records = {place: one for place, one in every.items() if not context.ingest.sizes.fault(_length(one))}
+    records = {place: one for place, one in every.items() if not context.producer.sizes.fault(_length(one))}
     size = sum(map(_length, records.values()))
     context.pressure.enter(size)
     try:
-        answers = await asyncio.gather(*(_published(context.ingest, record) for record in records.values()))
+        answers = await asyncio.gather(*(_published(context.producer, record) for record in records.values()))
     finally:
         context.pressure.leave(size)
     found = _Sent(
@@ -266,25 +266,25 @@ async def _send(context: Context, letters: Sequence[Letter]) -> _Sent:
             continue
         found.failed = UnavailableError(f"Kafka did not confirm: {error.str()}")
         if error.code() not in STORED_NOT:
-            context.ingest.note(error)
+            context.producer.note(error)
             continue
-        context.ingest.doubt_sizes(error, _length(record))
-        if error.code() not in TOO_LARGE or context.ingest.sizes.lasting(_length(record)):
+        context.producer.doubt_sizes(error, _length(record))
+        if error.code() not in TOO_LARGE or context.producer.sizes.lasting(_length(record)):
             found.unfit += 1
     if found.unfit == len(every) - len(found.places):
         found.failed = None
     return found
 
 
-def _published(ingest: Ingest, record: Resent) -> asyncio.Future[KafkaError | None]:
+def _published(producer: EventProducer, record: Resent) -> asyncio.Future[KafkaError | None]:
     """Send a record; the future is Kafka's word, which comes within the producer's own time."""
     answered: asyncio.Future[KafkaError | None] = asyncio.get_running_loop().create_future()
 
-    def settled(error: KafkaError | None, _message: Message | None) -> None:
+    def on_delivery(error: KafkaError | None, _message: Message | None) -> None:
         if not answered.done():
             answered.set_result(error)
 
-    ingest.publish(record, settled)
+    producer.publish(record, on_delivery)
     return answered
 
 

@@ -66,7 +66,7 @@ class Reading(Generic[T]):
     at: float
 
 
-class Source(Generic[T]):
+class Question(Generic[T]):
     """One question, put again and again. `reading` is the last answer, `fault` why the last try had none.
 
     `refused`: the server is there, and denies the account a right.
@@ -175,7 +175,7 @@ async def ask_redis(valkey: Valkey, topic: str, groups: Callable[[], list[str]])
     return found
 
 
-def told(source: Source[T]) -> T:
+def told(source: Question[T]) -> T:
     """Return a source's last answer. Raises UnavailableError if its server has none now."""
     if source.reading is None or source.fault:
         raise UnavailableError(source.fault)

@@ -6,10 +6,10 @@ import msgspec
 from confluent_kafka import KafkaError, Message
 
 from pipeline.api.access.keyring import Caller
-from pipeline.api.access.limits import Account
+from pipeline.api.access.limits import Allowance
 from pipeline.api.access.rights import game_fault
 from pipeline.api.context import Context
-from pipeline.api.events.judge import Admitted
+from pipeline.api.events.short_cut import Accepted
 from pipeline.api.http.bodies import JSON_TYPES, LINE_TYPES, plain
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
@@ -38,13 +38,13 @@ def post_batch(context: Context, connection: Connection, head: Head, body: bytes
         context.refusals.note_refusal(caller, b"", refusal)
         raise
     context.metrics.received += len(raws)
-    account = context.limits.account(caller, connection.peer)
+    allowance = context.limits.allowance(caller, connection.peer)
     size = sum(map(len, raws))
     try:
-        if account is not None and not account.take(len(raws), size, connection.started):
-            context.spawn(connection, _publish_charged(context, connection, raws, caller, account))
+        if allowance is not None and not allowance.take(len(raws), size, connection.started):
+            context.spawn(connection, _publish_charged(context, connection, raws, caller, allowance))
             return
-        _publish(context, connection, raws, caller, account)
+        _publish(context, connection, raws, caller, allowance)
     except Refusal:
         context.metrics.failed += len(raws)
         raise
@@ -69,56 +69,67 @@ def split(head: Head, body: bytes) -> list[bytes]:
 
 
 async def _publish_charged(
-    context: Context, connection: Connection, raws: list[bytes], caller: Caller, account: Account
+    context: Context, connection: Connection, raws: list[bytes], caller: Caller, allowance: Allowance
 ) -> None:
     try:
-        await context.limits.charge(account, len(raws), sum(map(len, raws)))
-        _publish(context, connection, raws, caller, account)
+        await context.limits.charge(allowance, len(raws), sum(map(len, raws)))
+        _publish(context, connection, raws, caller, allowance)
     except Refusal:
         context.metrics.failed += len(raws)
         raise
 
 
 def _publish(
-    context: Context, connection: Connection, raws: list[bytes], caller: Caller, account: Account | None
+    context: Context, connection: Connection, raws: list[bytes], caller: Caller, allowance: Allowance | None
 ) -> None:
     context.require_kafka()
-    outcome = _Outcome(context, connection, account, caller)
+    outcome = _Outcome(context, connection, allowance, caller)
     tick = context.tick()
-    admit, limited = context.judge.admit, caller.games is not None
-    too_large = context.ingest.sizes.fault
+    accept, limited = context.short_cut.accept, caller.games is not None
+    too_large = context.producer.sizes.fault
     size = 0
     for index, raw in enumerate(raws):
         try:
-            admitted = admit(raw, tick)
+            accepted = accept(raw, tick)
         except EventError as error:
             outcome.reject(index, raw, str(error), error.field)
             continue
-        if limited and (fault := game_fault(caller, admitted.game_id)):
+        if limited and (fault := game_fault(caller, accepted.game_id)):
             outcome.reject(index, raw, fault, "game_id")
             continue
-        if fault := too_large(len(admitted.key) + len(admitted.value)):
+        if fault := too_large(len(accepted.key) + len(accepted.value)):
             outcome.reject(index, raw, fault, "")
             continue
-        outcome.events.append(admitted)
-        size += len(admitted.value)
+        outcome.events.append(accepted)
+        size += len(accepted.value)
     context.pressure.enter(size)
     outcome.publish(size)
 
 
 class _Outcome:
-    """What became of each event of one batch; replies when the last one is settled."""
+    """What became of each event of one batch; replies when Kafka has spoken of the last."""
 
     __slots__ = (
-        "_account", "_all_lost", "_caller", "_connection", "_desk", "_last", "_lost", "_pending", "_refused",
-        "_rejected", "_size", "_unclear", "events",
+        "_all_lost",
+        "_allowance",
+        "_caller",
+        "_connection",
+        "_context",
+        "_last",
+        "_lost",
+        "_pending",
+        "_refused",
+        "_rejected",
+        "_size",
+        "_unclear",
+        "events",
     )  # fmt: skip
 
-    def __init__(self, context: Context, connection: Connection, account: Account | None, caller: Caller) -> None:
-        self._desk = context
+    def __init__(self, context: Context, connection: Connection, allowance: Allowance | None, caller: Caller) -> None:
+        self._context = context
         self._caller = caller
         self._connection = connection
-        self._account = account
+        self._allowance = allowance
         self._rejected: list[dict[str, Any]] = []
         self._lost = set[bytes]()  # by value: two events with one value share one fate to a client
         self._all_lost = False  # it is not known which
@@ -127,44 +138,44 @@ class _Outcome:
         self._pending = 0
         self._size = 0
         self._last: dict[int | None, Message] = {}  # of each partition: its reports come in the order of its offsets
-        self.events = list[Admitted]()
+        self.events = list[Accepted]()
 
     def reject(self, index: int, raw: bytes, error: str, field: str) -> None:
         """Note an event that breaks the contract, and in which field; empty for the whole of it."""
-        self._desk.refusals.note(self._caller, raw, error, field)
+        self._context.refusals.note(self._caller, raw, error, field)
         self._rejected.append({"index": index, "error": error})
 
     def publish(self, size: int) -> None:
         """Send the events that passed, whose records have `size` bytes in all."""
         self._size = size
         self._pending = len(self.events) + 1
-        publish, settled = self._desk.ingest.publish, self._settled
+        publish, on_delivery = self._context.producer.publish, self._delivered
         for event in self.events:
-            publish(event, settled)
-        self._settle_one()
+            publish(event, on_delivery)
+        self._count_down()
 
-    def _settled(self, error: KafkaError | None, message: Message | None) -> None:
+    def _delivered(self, error: KafkaError | None, message: Message | None) -> None:
         if error is not None:
             value = (message.value() if message is not None else None) or b""
             self._all_lost = self._all_lost or message is None
             self._lost.add(value)
             if error.code() in STORED_NOT:
                 self._refused = error
-                self._desk.ingest.doubt_sizes(error, len(value))
+                self._context.producer.doubt_sizes(error, len(value))
             else:
                 self._unclear = True
-                self._desk.ingest.note(error)
+                self._context.producer.note(error)
         elif message is not None:
             self._last[message.partition()] = message
-        self._settle_one()
+        self._count_down()
 
-    def _settle_one(self) -> None:
+    def _count_down(self) -> None:
         self._pending -= 1
         if self._pending == 0:
             self._finish()
 
     def _finish(self) -> None:
-        context = self._desk
+        context = self._context
         context.pressure.leave(self._size)
         rejected = {one["index"] for one in self._rejected}
         total = len(self.events) + len(rejected)
@@ -182,7 +193,7 @@ class _Outcome:
             "rejected": self._rejected,
             "event_ids": self._ids(total, rejected),
         }
-        headers: list[Header] = self._account.headers() if self._account is not None else []
+        headers: list[Header] = self._allowance.headers() if self._allowance is not None else []
         if self._last:
             headers = [(HEADER, self._receipt()), *headers]
         status = 200

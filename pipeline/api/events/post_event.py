@@ -6,10 +6,10 @@ import msgspec
 from confluent_kafka import KafkaError, Message
 
 from pipeline.api.access.keyring import Caller
-from pipeline.api.access.limits import Account
+from pipeline.api.access.limits import Allowance
 from pipeline.api.access.rights import check_game
 from pipeline.api.context import Context
-from pipeline.api.events.judge import Admitted
+from pipeline.api.events.short_cut import Accepted
 from pipeline.api.http.bodies import JSON_TYPES, plain
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
@@ -39,11 +39,11 @@ def post_event(context: Context, connection: Connection, head: Head, body: bytes
     try:
         if head.media_type != "application/json" or head.encoding:
             raw = _plain(head, body)
-        account = context.limits.account(caller, connection.peer)
-        if account is not None and not account.take(1, len(raw), connection.started):
-            context.spawn(connection, _publish_charged(context, connection, raw, caller, account))
+        allowance = context.limits.allowance(caller, connection.peer)
+        if allowance is not None and not allowance.take(1, len(raw), connection.started):
+            context.spawn(connection, _publish_charged(context, connection, raw, caller, allowance))
             return
-        _publish(context, connection, raw, caller, account)
+        _publish(context, connection, raw, caller, allowance)
     except Refusal as refusal:
         context.metrics.failed += 1
         context.refusals.note_refusal(caller, raw, refusal)
@@ -57,37 +57,37 @@ def _plain(head: Head, body: bytes) -> bytes:
 
 
 async def _publish_charged(
-    context: Context, connection: Connection, raw: bytes, caller: Caller, account: Account
+    context: Context, connection: Connection, raw: bytes, caller: Caller, allowance: Allowance
 ) -> None:
     try:
-        await context.limits.charge(account, 1, len(raw))
-        _publish(context, connection, raw, caller, account)
+        await context.limits.charge(allowance, 1, len(raw))
+        _publish(context, connection, raw, caller, allowance)
     except Refusal as refusal:
         context.metrics.failed += 1
         context.refusals.note_refusal(caller, raw, refusal)
         raise
 
 
-def _publish(context: Context, connection: Connection, raw: bytes, caller: Caller, account: Account | None) -> None:
+def _publish(context: Context, connection: Connection, raw: bytes, caller: Caller, allowance: Allowance | None) -> None:
     try:
-        admitted = context.judge.admit(raw, context.tick())
+        accepted = context.short_cut.accept(raw, context.tick())
     except EventError as error:
         raise Refusal(400, str(error), field=error.field) from None
     if caller.games is not None:
-        check_game(caller, admitted.game_id)
+        check_game(caller, accepted.game_id)
     context.require_kafka()
-    size = len(admitted.value)
-    length = size + len(admitted.key)
-    if length > context.ingest.sizes.largest:
-        raise Refusal(413, context.ingest.sizes.fault(length))
+    size = len(accepted.value)
+    length = size + len(accepted.key)
+    if length > context.producer.sizes.largest:
+        raise Refusal(413, context.producer.sizes.fault(length))
     context.pressure.enter(size)
-    context.ingest.publish(admitted, _Receipt(context, connection, admitted, account, caller).settled)
+    context.producer.publish(accepted, _Receipt(context, connection, accepted, allowance, caller).delivered)
 
 
 def _refused(context: Context, error: KafkaError, size: int) -> Refusal:
     """Return the answer to what Kafka looked at and did not store: for ever so for a record too large by itself."""
-    context.ingest.doubt_sizes(error, size)
-    if error.code() in TOO_LARGE and (fault := context.ingest.sizes.lasting(size)):
+    context.producer.doubt_sizes(error, size)
+    if error.code() in TOO_LARGE and (fault := context.producer.sizes.lasting(size)):
         return Refusal(413, fault)
     return Refusal(503, f"Kafka refused it ({error.str()}); nothing was accepted", [("Retry-After", "1")])
 
@@ -97,18 +97,18 @@ class _Receipt(msgspec.Struct, gc=False):
 
     context: Context
     connection: Connection
-    admitted: Admitted
-    account: Account | None
+    accepted: Accepted
+    allowance: Allowance | None
     caller: Caller
 
-    def settled(self, error: KafkaError | None, message: Message | None) -> None:
+    def delivered(self, error: KafkaError | None, message: Message | None) -> None:
         """Answer the client."""
-        context, admitted = self.context, self.admitted
-        context.pressure.leave(len(admitted.value))
+        context, accepted = self.context, self.accepted
+        context.pressure.leave(len(accepted.value))
         if error is None:
             context.metrics.published += 1
-            limits = b"" if self.account is None else self.account.header_lines()
-            event_id = admitted.event_id.encode()
+            limits = b"" if self.allowance is None else self.allowance.header_lines()
+            event_id = accepted.event_id.encode()
             # Without an offset, where a broker knew the record again from a try whose answer was lost.
             if message is None or (offset := message.offset()) is None:
                 self.connection.reply(200, _UNPLACED % (limits, event_id))
@@ -117,16 +117,16 @@ class _Receipt(msgspec.Struct, gc=False):
             return
         context.metrics.failed += 1
         if error.code() in STORED_NOT:
-            refused = _refused(context, error, len(admitted.key) + len(admitted.value))
-            context.refusals.note_refusal(self.caller, admitted.value, refused)
+            refused = _refused(context, error, len(accepted.key) + len(accepted.value))
+            context.refusals.note_refusal(self.caller, accepted.value, refused)
             self.connection.refuse(refused)
             return
-        context.ingest.note(error)
+        context.producer.note(error)
         refusal = Refusal(
             503,
             f"{UNCONFIRMED} ({error.str()})",
             [("Retry-After", "1")],
-            event_id=admitted.event_id,
-            timestamp=admitted.timestamp,
+            event_id=accepted.event_id,
+            timestamp=accepted.timestamp,
         )
         self.connection.refuse(refusal)

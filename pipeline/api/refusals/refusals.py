@@ -21,7 +21,7 @@ from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.contract.refusals import KEPT_OF_A_HOLDER
 from pipeline.errors import UnavailableError
 
-EVERY_S: Final = 0.5
+EVERY_SECONDS: Final = 0.5
 A_KEY: Final = 100
 ALL_KEYS: Final = 200
 _A_KEY_EACH: Final = 5
@@ -102,11 +102,11 @@ class Refusals:
         """Keep what was noted, again and again."""
         while True:
             await self._any.wait()
-            await asyncio.sleep(EVERY_S)
-            await self.settle()
+            await asyncio.sleep(EVERY_SECONDS)
+            await self.flush()
             self._give_back()
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Keep what was noted until now, here and in Redis; without Redis it stays here."""
         noted, self._noted, self._raw_bytes = self._noted, [], 0
         holders: dict[Caller, Holder] = {}

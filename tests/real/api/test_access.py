@@ -111,7 +111,7 @@ def test_a_batch_is_charged_for_each_event_and_the_next_waits(place: Place) -> N
 
 
 def test_bytes_are_limited_too(place: Place) -> None:
-    with running_edge(place, RATE_LIMIT_BYTES_PER_S="65536") as edge:
+    with running_edge(place, RATE_LIMIT_BYTES_PER_SECOND="65536") as edge:
         big = {**EVENT, "data": {"score": 1, "x": "y" * 60_000}}
         statuses = [edge.send(big).status for _ in range(3)]
         assert statuses[0] == 200

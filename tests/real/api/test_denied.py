@@ -26,7 +26,7 @@ from pipeline.api.access.key_store import KeyStore
 from pipeline.api.server import serve
 from pipeline.config import Settings
 from pipeline.errors import HaltError
-from pipeline.kafka.producer import Ingest, Record
+from pipeline.kafka.producer import EventProducer, Record
 from pipeline.local.kafka_access import USER, allow
 from tests.edges import EVENT, EdgeUnderTest, free_port
 from tests.place import Place
@@ -111,10 +111,10 @@ def test_a_client_that_is_broken_ends_the_process(place: Place, monkeypatch: pyt
     The start asks for the right; but it may be taken away just then.
     """
 
-    async def granted(_: Ingest) -> str:
+    async def granted(_: EventProducer) -> str:
         return ""
 
-    monkeypatch.setattr(Ingest, "_denial", granted)
+    monkeypatch.setattr(EventProducer, "_denial", granted)
     with account(place, AclOperation.DESCRIBE) as other:
         settings = other.settings.model_copy(update={"port": free_port(), "metrics_port": free_port()})
         with pytest.raises(
@@ -127,13 +127,13 @@ def test_what_waits_for_a_broken_client_is_answered(place: Place) -> None:
     async def run(settings: Settings) -> tuple[list[KafkaError | None], list[str]]:
         told, fates = list[str](), asyncio.Queue[KafkaError | None]()
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
-        ingest = Ingest(settings, 1 << 20)
+        producer = EventProducer(settings, 1 << 20)
         met = list[KafkaError | None]()
         async with asyncio.timeout(20):
             for _ in range(3):
-                ingest.publish(Record(b"k", b"v", [], 0), lambda error, _: fates.put_nowait(error))
+                producer.publish(Record(b"k", b"v", [], 0), lambda error, _: fates.put_nowait(error))
                 met.append(await fates.get())
-        await ingest.close(2.0)
+        await producer.close(2.0)
         return met, told
 
     with account(place, AclOperation.DESCRIBE) as other:

@@ -152,7 +152,9 @@ def test_slow_heads_and_bodies_and_idle_connections_are_given_up(place: Place) -
         (REQUEST * 3, b"", [200] * 3, 6),
     ]
     with (
-        running_edge(place, HTTP_HEAD_TIMEOUT_S="2", HTTP_BODY_TIMEOUT_S="4", HTTP_IDLE_TIMEOUT_S="6") as edge,
+        running_edge(
+            place, HTTP_HEAD_TIMEOUT_SECONDS="2", HTTP_BODY_TIMEOUT_SECONDS="4", HTTP_IDLE_TIMEOUT_SECONDS="6"
+        ) as edge,
         ThreadPoolExecutor(len(cases)) as threads,
     ):
         found = [threads.submit(given_up, edge, first, piece, expected) for first, piece, expected, _ in cases]

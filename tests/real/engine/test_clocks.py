@@ -50,7 +50,7 @@ def housekeeping_at(place: Place, **changes: Any) -> Iterator[Housekeeping]:
         yield housekeeping
 
 
-def keep_house(housekeeping: Housekeeping) -> None:
+def all_chores(housekeeping: Housekeeping) -> None:
     """Do all that is due."""
     for chore in housekeeping.chores:
         while housekeeping.step(chore):
@@ -83,7 +83,7 @@ def test_no_day_is_made_dropped_or_settled_while_clocks_differ(
                 with pytest.raises(UnavailableError, match="PostgreSQL's clock is"):
                     housekeeping.step(chore)
         assert days(place) == before, "20 days back and 3 ahead, 10 settled"
-        keep_house(housekeeping)
+        all_chores(housekeeping)
         assert days(place)[0] < before[0], "with clocks that agree, what is older than three days goes"
         assert days(place)[1] > before[1], "and boards are settled"
 
@@ -114,7 +114,7 @@ def test_without_a_partition_for_today_events_wait(place: Place, monkeypatch: py
             assert "ahead of the consumer's" in sink.read_days().lacking
         assert "no partition holds today's events" in sink.read_days().lacking
         before = days(place)[0]
-        keep_house(housekeeping)
+        all_chores(housekeeping)
         assert days(place)[0] >= before + 7
         assert not sink.read_days().lacking
 

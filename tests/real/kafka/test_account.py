@@ -24,14 +24,14 @@ source.close()
 """
 EDGE = """
 import asyncio
-from pipeline.kafka.producer import Ingest
+from pipeline.kafka.producer import EventProducer
 async def run():
-    ingest = Ingest(settings, 1 << 20)
+    producer = EventProducer(settings, 1 << 20)
     turned_away()
     for _ in range(40):
-        ingest._poll(0.1)
-    await ingest._probe()
-    assert ingest.reachable, ingest.fault
+        producer._poll(0.1)
+    await producer._probe()
+    assert producer.reachable, producer.fault
 asyncio.run(run())
 """
 BEGINNING = """

@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.errors import ConfigurationError
-from pipeline.kafka.producer import Ingest
+from pipeline.kafka.producer import EventProducer
 from tests.place import Place
 from tests.waiting import eventually
 
@@ -18,10 +18,10 @@ def test_what_the_client_still_has_to_say_does_not_hold_up_the_end(place: Place)
     settings = place.settings.model_copy(update={"kafka_password": SecretStr("wrong")})
 
     async def run() -> int:
-        ingest = Ingest(settings, 1 << 20)
+        producer = EventProducer(settings, 1 << 20)
         with pytest.raises(ConfigurationError, match="KAFKA_PASSWORD"):
-            await ingest.start()
-        eventually(ingest.in_flight)
-        return await ingest.close(2.0)
+            await producer.start()
+        eventually(producer.in_flight)
+        return await producer.close(2.0)
 
     assert asyncio.run(run()) == 0

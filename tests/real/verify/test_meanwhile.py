@@ -43,4 +43,4 @@ def test_what_is_counted_and_proven_while_a_step_begins_is_no_difference(
     with proving(place.settings, group, Report()) as prover:
         monkeypatch.setattr(owner, name, asked)
         prover.step()
-        assert prover.account.found == {}
+        assert prover.findings.found == {}

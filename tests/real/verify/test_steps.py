@@ -12,8 +12,8 @@ from psycopg import sql
 from pipeline.config import Settings
 from pipeline.sinks import session
 from pipeline.verify import steps
-from pipeline.verify.account import Account
 from pipeline.verify.columns import ColumnJudge
+from pipeline.verify.findings import Findings
 from pipeline.verify.groups import read_groups
 from pipeline.verify.report import Report
 from pipeline.verify.verify import proving, verify
@@ -294,15 +294,15 @@ def test_stopped_after_any_step_it_goes_on(place: Place) -> None:
 def test_a_step_that_dies_before_its_commit_did_not_happen(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     a_mixed_load(place)
     consume_all(place)
-    balance = Account.balance  # nearly the last work of a level step
+    balance = Findings.balance  # nearly the last work of a level step
 
     def die(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Account, "balance", die)
+    monkeypatch.setattr(Findings, "balance", die)
     with pytest.raises(KeyboardInterrupt):
         go_on(place)
-    monkeypatch.setattr(Account, "balance", balance)
+    monkeypatch.setattr(Findings, "balance", balance)
     assert found_in(go_on(place)) == NONE
     with place.pg() as connection:
         assert connection.execute("SELECT sum(events) FROM proven_counts").fetchone() == (403,)

@@ -148,7 +148,7 @@ def test_a_flood_of_one_key_is_kept_in_part_and_leaves_room_for_another() -> Non
         other = Caller("other", frozenset({"write"}))
         refusals.note(other, b"{}", "its own", "")
         assert refusals.passed_over == 10_000 - A_KEY
-        await refusals.settle()
+        await refusals.flush()
         found, source = await refusals.newest(Caller("operator", frozenset()), None, 500)
         assert (len(found), source) == (A_KEY + 1, "memory")
         assert refusals.unshared == A_KEY + 1
@@ -157,7 +157,7 @@ def test_a_flood_of_one_key_is_kept_in_part_and_leaves_room_for_another() -> Non
         for number in range(3):
             for _ in range(ALL_KEYS):
                 refusals.note(Caller(f"many-{number}", KEY.scopes), b"{}", "no", "")
-        await refusals.settle()
+        await refusals.flush()
         assert len((await refusals.newest(Caller("operator", frozenset()), None, 500))[0]) == ALL_KEYS
 
     asyncio.run(scenario())
@@ -205,7 +205,7 @@ def test_what_is_noted_is_what_a_request_holds(status: int, kept_of_it: int) -> 
     async def scenario() -> None:
         refusals = await _nowhere()
         refusals.note_refusal(KEY, b"", Refusal(status, "data: no", field="data"))
-        await refusals.settle()
+        await refusals.flush()
         assert len(await _seen(refusals, KEY)) == kept_of_it
 
     asyncio.run(scenario())

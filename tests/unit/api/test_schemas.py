@@ -12,7 +12,7 @@ import pytest
 from pipeline.api import schemas
 from pipeline.api.console import schemas as console
 from pipeline.api.edge import CALLS
-from pipeline.api.events import judge
+from pipeline.api.events import short_cut
 from pipeline.api.events.stamps import tick_at
 from pipeline.api.openapi import document
 from pipeline.contract.event import CLIENT_FIELDS, RECORD_FIELDS, Origin, load_scoring, parse_edge, parse_timestamp
@@ -32,19 +32,19 @@ def parts(node: Any) -> Iterator[dict[str, Any]]:
 
 def test_whoever_reads_an_event_knows_the_contracts_fields() -> None:
     needed = ["event_type", "player_id", "game_id"]
-    assert set(schemas.Event.__struct_fields__) == set(judge._Plain.__struct_fields__) == CLIENT_FIELDS  # noqa: SLF001 - it is what is tested
+    assert set(schemas.Event.__struct_fields__) == set(short_cut._Plain.__struct_fields__) == CLIENT_FIELDS  # noqa: SLF001 - it is what is tested
     assert set(typed._Typed.__struct_fields__) == set(RECORD_FIELDS)  # noqa: SLF001
     assert SCHEMAS["Event"]["required"] == needed
-    assert [one.name for one in msgspec.structs.fields(judge._Plain) if one.required] == needed  # noqa: SLF001
+    assert [one.name for one in msgspec.structs.fields(short_cut._Plain) if one.required] == needed  # noqa: SLF001
     markers = (layout._START, *layout._MARKERS.values())  # noqa: SLF001
     assert re.findall(r'"(\w+)":', "".join(markers)) == list(RECORD_FIELDS)
 
 
 def test_the_edge_writes_the_contracts_fields_in_their_order() -> None:
     """Both of its ways: the layout lane knows that order, and leaves what has another to slower ones."""
-    asked, tick = judge.Judge(load_scoring()), tick_at(1_768_473_000_000)
+    asked, tick = short_cut.ShortCut(load_scoring()), tick_at(1_768_473_000_000)
     raw = b'{"data":{},"game_id":"g","player_id":"p","event_type":"login"}'
-    plain, exact = asked.admit_plain(raw, tick), asked.admit_exact(raw, tick)
+    plain, exact = asked.accept_plain(raw, tick), asked.accept_exact(raw, tick)
     assert plain is not None
     assert list(json.loads(plain.value)) == list(json.loads(exact.value)) == list(RECORD_FIELDS)
 

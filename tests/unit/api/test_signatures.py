@@ -6,7 +6,7 @@ import hmac
 import pytest
 
 from pipeline.api.access.keyring import ANYONE, Caller, Keyring, Signer, digest
-from pipeline.api.access.signatures import TOLERANCE_S, read_signature
+from pipeline.api.access.signatures import TOLERANCE_SECONDS, read_signature
 from pipeline.api.http.heads import Head, Heads, parse_head
 from pipeline.api.http.replies import Refusal
 
@@ -87,10 +87,10 @@ def test_any_other_signature_is_refused(parameters: bytes) -> None:
 
 
 def test_a_signature_holds_for_five_minutes_either_way() -> None:
-    edge = TOLERANCE_S - 1
+    edge = TOLERANCE_SECONDS - 1
     for off in (-edge, edge):
         assert ring().signer(sign(BODY, int(NOW) + off), BODY, "write", "", NOW) is WRITER
-    for off, word in ((-TOLERANCE_S - 1, "behind"), (TOLERANCE_S + 1, "ahead")):
+    for off, word in ((-TOLERANCE_SECONDS - 1, "behind"), (TOLERANCE_SECONDS + 1, "ahead")):
         for body in (BODY, None):
             refusal = refused(sign(BODY, int(NOW) + off), body)
             assert refusal.status == 401

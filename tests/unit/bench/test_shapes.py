@@ -12,7 +12,7 @@ from bench.load import Load, reference_load
 from bench.many import Case, cases
 from bench.shapes import SHAPES, bodies, padded, padded_like, values
 from bench.truth import sum_up
-from pipeline.api.events.judge import Judge
+from pipeline.api.events.short_cut import ShortCut
 from pipeline.api.events.stamps import EPOCH, tick_at
 from pipeline.contract.event import (
     MAX_EVENT_BYTES,
@@ -56,12 +56,12 @@ def test_every_record_is_an_event_with_the_score_that_the_load_carries(name: str
 @settings(max_examples=6, deadline=None)
 def test_a_record_is_what_the_edge_makes_of_what_a_client_sends(name: str, seed: int, start: int) -> None:
     events = shaped(name, seed, start, 40)
-    judge = Judge(load_scoring())
+    judge = ShortCut(load_scoring())
     for body, value, form in zip(bodies(events), values(events, TICK.text), events["form"], strict=True):
         if form == "foreign":  # written to the topic by another producer: valid at the edge too, but not its bytes
             assert parse_edge(body.encode(), ORIGIN, load_scoring()).data in value.encode()
         else:
-            assert judge.admit(body.encode(), TICK).value == value.encode()
+            assert judge.accept(body.encode(), TICK).value == value.encode()
 
 
 @pytest.mark.parametrize("name", SHAPES)

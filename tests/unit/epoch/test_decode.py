@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.api.events.judge import Judge
+from pipeline.api.events.short_cut import ShortCut
 from pipeline.api.events.stamps import Stamps
 from pipeline.contract.event import EARLIEST, Event, Origin, Scoring, load_scoring, parse_record, record_id
 from pipeline.epoch.batch import Records
@@ -228,7 +228,7 @@ def test_what_the_edge_writes_has_its_layout() -> None:
             b'"event_type":"login","player_id":"p","game_id":"g","data":{"x":1}}'
         ),
     ]
-    values = [Judge(SCORING).admit(raw, Stamps().now()).value for raw in sent]
+    values = [ShortCut(SCORING).accept(raw, Stamps().now()).value for raw in sent]
     assert taken_by(LayoutLane(SCORING), values) == list(range(len(sent)))
     read = decode(values).events.sort("offset")
     assert read["score"].to_list() == [1, -17, 50, None, None]

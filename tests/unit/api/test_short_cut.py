@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pipeline.api.events.judge import Admitted, Judge
+from pipeline.api.events.short_cut import Accepted, ShortCut
 from pipeline.api.events.stamps import Tick, tick_at
 from pipeline.contract.event import (
     MAX_EVENT_BYTES,
@@ -44,7 +44,7 @@ PLAIN = {
 }
 
 
-JUDGE = Judge(load_scoring())
+JUDGE = ShortCut(load_scoring())
 
 
 class OneId(Tick):
@@ -57,12 +57,12 @@ class OneId(Tick):
         return "01a224a0-6eda-728d-9ed0-943b5b135b23"
 
 
-def both(raw: bytes) -> tuple[Admitted | None, Admitted | EventError]:
+def both(raw: bytes) -> tuple[Accepted | None, Accepted | EventError]:
     """Judge the same bytes both ways, with the same ids to give."""
     tick = OneId(NOW, tick_at(NOW).text[:19], tick_at(NOW).latest[:19])
-    plain = JUDGE.admit_plain(raw, tick)
+    plain = JUDGE.accept_plain(raw, tick)
     try:
-        return plain, JUDGE.admit_exact(raw, tick)
+        return plain, JUDGE.accept_exact(raw, tick)
     except EventError as error:
         return plain, error
 
@@ -345,12 +345,12 @@ def test_what_clients_send_goes_the_short_way(change: dict[str, Any]) -> None:
 
 
 def test_the_record_is_what_the_consumer_reads() -> None:
-    admitted = Judge(load_scoring()).admit(orjson.dumps({**PLAIN, "player_id": "Zoë"}), tick_at(NOW))
-    record = admitted
+    accepted = ShortCut(load_scoring()).accept(orjson.dumps({**PLAIN, "player_id": "Zoë"}), tick_at(NOW))
+    record = accepted
     read = parse_record(record.value, Origin(uuid.uuid4(), tick_at(NOW).moment), load_scoring())
     assert record.key == "Zoë".encode()
-    assert record.headers == [("event_type", b"player_score"), ("event_id", admitted.event_id.encode())]
-    assert str(read.event_id) == admitted.event_id
+    assert record.headers == [("event_type", b"player_score"), ("event_id", accepted.event_id.encode())]
+    assert str(read.event_id) == accepted.event_id
     assert read.data == orjson.dumps(PLAIN["data"])
     assert read.ingested_at == tick_at(NOW).moment
     assert b'"timestamp":"2026-11-18T10:30:00.123000Z"' in record.value

@@ -1,4 +1,4 @@
-"""The account of a group: its watermarks and checkpoints against each other, the log, and the tables' totals.
+"""What is found of a group as a whole: watermarks, checkpoints, the log and the totals against each other.
 
 What is found stays found until it is looked for again and is not there.
 """
@@ -21,7 +21,7 @@ TOTALS_SECONDS: Final = 60.0
 Marks = Mapping[int, Watermark]
 
 
-class Account:
+class Findings:
     """Keeps what was found, by kind and key: what should be, and what is."""
 
     def __init__(self, connection: psycopg.Connection, checkpoints: Checkpoints, group: Group, name: str) -> None:

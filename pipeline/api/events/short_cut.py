@@ -1,6 +1,6 @@
 """From the bytes of an event to the record for Kafka.
 
-`contract.event.parse_edge` is the judge, exact and slow. `Judge` takes a shorter way, which gives up (None) on the
+`contract.event.parse_edge` is the judge, exact and slow. `ShortCut` takes a shorter way, which gives up (None) on the
 least doubt and leaves the verdict to the judge; a differential test holds both to the same record or refusal for every
 input. What it doubts is narrow, so that no ordinary event is slow, whatever its alphabet, escapes, numbers, nesting or
 clock: orjson vouches for the whole as JSON, msgspec for the fields' types and the cut of `data`.
@@ -62,7 +62,7 @@ _Kind = tuple[tuple[str, bytes], ScoreRule | None]
 """What is known of an event type: the header that names it, and how it scores."""
 
 
-class Admitted(Record, gc=False, frozen=True):
+class Accepted(Record, gc=False, frozen=True):
     """An event that passed: what Kafka gets, and what a reply or a key's game list needs."""
 
     event_id: str
@@ -70,7 +70,7 @@ class Admitted(Record, gc=False, frozen=True):
     game_id: str
 
 
-class Judge:
+class ShortCut:
     """Turns raw events into records. It remembers event types and seconds already found good."""
 
     __slots__ = ("_cover", "_decode", "_room", "_scoring", "_seconds", "_types")
@@ -85,20 +85,20 @@ class Judge:
         for _ in range(_WRITTEN_LEVELS - MAX_NESTING):
             self._cover = [self._cover]
 
-    def admit(self, raw: bytes, tick: Tick) -> Admitted:
+    def accept(self, raw: bytes, tick: Tick) -> Accepted:
         """Judge one event. Raises EventError naming the field."""
-        return self.admit_plain(raw, tick) or self.admit_exact(raw, tick)
+        return self.accept_plain(raw, tick) or self.accept_exact(raw, tick)
 
-    def admit_exact(self, raw: bytes, tick: Tick) -> Admitted:
+    def accept_exact(self, raw: bytes, tick: Tick) -> Accepted:
         """Judge one event by the reference. Raises EventError naming the field."""
         made = tick.next_id()
         event = parse_edge(raw, Origin(event_id=uuid.UUID(made), received_at=tick.moment), self._scoring)
-        admitted = _admitted(event, tick)
-        if len(admitted.value) > MAX_EVENT_BYTES:
-            raise _too_long(len(admitted.value))
-        return admitted
+        accepted = _accepted(event, tick)
+        if len(accepted.value) > MAX_EVENT_BYTES:
+            raise _too_long(len(accepted.value))
+        return accepted
 
-    def admit_plain(self, raw: bytes, tick: Tick) -> Admitted | None:  # noqa: C901, PLR0911 - each a reason to doubt
+    def accept_plain(self, raw: bytes, tick: Tick) -> Accepted | None:  # noqa: C901, PLR0911 - each a reason to doubt
         """Judge one event if it is good and not suspect, and return None otherwise, whatever the reason."""
         if len(raw) > MAX_EVENT_BYTES:
             return None
@@ -145,7 +145,7 @@ class Judge:
         if len(value) > MAX_EVENT_BYTES:
             return None
         headers: Headers = [header, ("event_id", event_id.encode())]
-        return Admitted(player_id.encode(), value, headers, tick.milliseconds, event_id, timestamp, game_id)
+        return Accepted(player_id.encode(), value, headers, tick.milliseconds, event_id, timestamp, game_id)
 
     def _learn_type(self, event_type: str) -> _Kind | None:
         if not is_event_type(event_type):
@@ -215,7 +215,7 @@ def _escape(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _admitted(event: Event, tick: Tick) -> Admitted:
+def _accepted(event: Event, tick: Tick) -> Accepted:
     event_id, timestamp = str(event.event_id), format_timestamp(event.timestamp)
     fields = {
         "event_type": event.event_type,
@@ -227,7 +227,7 @@ def _admitted(event: Event, tick: Tick) -> Admitted:
     }
     value = b"".join((orjson.dumps(fields)[:-1], b',"data":', event.data, b"}"))
     headers: Headers = [("event_type", event.event_type.encode()), ("event_id", event_id.encode())]
-    return Admitted(event.player_id.encode(), value, headers, tick.milliseconds, event_id, timestamp, event.game_id)
+    return Accepted(event.player_id.encode(), value, headers, tick.milliseconds, event_id, timestamp, event.game_id)
 
 
 def _too_long(size: int) -> EventError:
