@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from bench.rig import Fixture
 from bench.waiting import eventually
-from pipeline.kafka.client import client_config
+from pipeline.kafka.client import client_config, reader_config
 
 _TIMEOUT_SECONDS: Final = 60.0
 _POLL_SECONDS: Final = 0.05
@@ -29,14 +29,12 @@ class Gate:
         self._held = False
         self._member = Consumer(
             {
-                **client_config(fixture.settings),
+                **reader_config(fixture.settings, "bench-gate", fixture.group),
                 **_QUIET,
-                "group.id": fixture.group,
                 "partition.assignment.strategy": "cooperative-sticky",
                 # A heartbeat's answer would tell it that others joined, and it would ask again, too.
                 "heartbeat.interval.ms": int(_TIMEOUT_SECONDS * 1_000),
                 "session.timeout.ms": int(_TIMEOUT_SECONDS * 3_000),
-                "enable.auto.commit": False,
             }
         )
         self._member.subscribe([fixture.settings.kafka_topic], on_assign=self._on_assign)

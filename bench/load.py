@@ -11,6 +11,7 @@ from confluent_kafka import KafkaError, Message, Producer
 from bench.rig import Fixture
 from bench.shapes import SHAPES, Shape, values
 from pipeline.contract.event import format_timestamp
+from pipeline.kafka.client import DELIVERY
 from pipeline.kafka.producer import Headers
 from pipeline.load.workload import Workload, draw
 
@@ -109,10 +110,7 @@ def produce(fixture: Fixture, load: Load) -> Produced:
 
 _DELIVERY: Final[dict[str, Any]] = {
     "log_level": 3,
-    "acks": "all",
-    "enable.idempotence": True,
-    "compression.type": "lz4",
-    "partitioner": "murmur2_random",
+    **DELIVERY,
     "linger.ms": 5,
     "queue.buffering.max.messages": 200_000,
 }

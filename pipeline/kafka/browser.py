@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.config import Settings
 from pipeline.errors import RefusedError, UnavailableError
-from pipeline.kafka.client import Account, client_config, is_authentication, translate
+from pipeline.kafka.client import Account, is_authentication, reader_config, translate
 
 SCAN_RECORDS: Final = 20_000
 """How many records are looked at for one page, where a filter leaves most of them out."""
@@ -53,17 +53,11 @@ class Browser:
         self._topic = settings.kafka_topic
         self._refused: KafkaError | None = None
         config: dict[str, Any] = {
-            **client_config(settings),
-            "client.id": "gamemetrics-console",
+            **reader_config(settings, "gamemetrics-console", "gamemetrics-console"),
             "log_level": 0,  # what matters comes as an error
-            "group.id": "gamemetrics-console",  # the client wants one; it is never joined
-            "enable.auto.commit": False,
-            "enable.auto.offset.store": False,
-            "enable.partition.eof": True,
             "fetch.wait.max.ms": 50,
             "queued.max.messages.kbytes": 4096,
             "auto.offset.reset": "earliest",  # what is asked for may have been deleted meanwhile
-            "isolation.level": "read_committed",
             "error_cb": self._on_error,
         }
         self._account = Account(settings)

@@ -1,6 +1,7 @@
 """Kafka as every client of the pipeline meets it: where it is and as whom, and what its errors mean."""
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicCollection
@@ -23,6 +24,15 @@ DENIED: Final = frozenset(
 )
 """The account lacks a right. Whoever grants it need not start us again."""
 
+
+DELIVERY: Final[Mapping[str, Any]] = {
+    "acks": "all",
+    "enable.idempotence": True,
+    # Java's default, so that every producer agrees on a player's partition.
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+}
+"""How every producer delivers: to all in-sync replicas, each record once, to the same partition."""
 
 _LISTEN_SECONDS: Final = 0.05
 _ASKED_BROKERS: Final = 3
@@ -61,6 +71,25 @@ def client_config(settings: Settings) -> dict[str, Any]:
         }
         config |= {name: value for name, value in given.items() if value}
     return config
+
+
+def reader_config(settings: Settings, client_id: str, group_id: str) -> dict[str, Any]:
+    """Return the librdkafka settings of every client that reads records: those committed, from where it is told to.
+
+    No offset is kept for it, and one that the broker does not have is an error. The client wants a group even of who
+    joins none. Raises what `client_config` does.
+    """
+    return {
+        **client_config(settings),
+        "client.id": client_id,
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "enable.auto.offset.store": False,
+        "auto.offset.reset": "error",
+        "isolation.level": "read_committed",
+        # If a log ends in a transaction's marker, only this tells that nothing is left to read.
+        "enable.partition.eof": True,
+    }
 
 
 def _speaks_tls(settings: Settings) -> bool:

@@ -1,6 +1,5 @@
 """Where the logs of the topic begin and end, asked for by who reads no record."""
 
-from concurrent.futures import TimeoutError as NotInTime
 from time import monotonic
 from typing import Final
 
@@ -49,7 +48,7 @@ class LogEnds:
             self._known_until = 0.0
             admin.poll(0)  # brings the reason, if there was one, to _on_error
             raise translate(self._refused or error.args[0], self._settings) from error
-        except (NotInTime, TimeoutError) as error:
+        except TimeoutError as error:
             self._known_until = 0.0
             raise UnavailableError(f"Kafka: no answer from {self._settings.kafka_bootstrap_servers}") from error
         return {partition: (min(self._firsts[partition], end), end) for partition, end in sorted(ends.items())}

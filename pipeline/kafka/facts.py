@@ -32,6 +32,7 @@ class TopicFacts:
             admin = self._admin.get()
             described = admin.describe_topics(TopicCollection([name]), request_timeout=within)[name]
             topic = described.result(timeout=within + 1)
+            # To the last record written: one of a transaction that is not over has a receipt, too.
             asked = {TopicPartition(name, one.id): OffsetSpec.latest() for one in topic.partitions}  # type: ignore[no-untyped-call]
             answers = admin.list_offsets(asked, request_timeout=within)
             ends = {place.partition: answer.result(timeout=within + 1).offset for place, answer in answers.items()}

@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from pipeline.config import Settings
 from pipeline.errors import UnavailableError
-from pipeline.kafka.client import client_config, translate
+from pipeline.kafka.client import reader_config, translate
 
 _CHUNK: Final = 200
 """Records taken at once. To make objects of them holds the interpreter's lock, for which a loop beside may wait."""
@@ -138,15 +138,10 @@ class Lookup:
         if self._open is None:
             self._open = Consumer(
                 {
-                    **client_config(self._settings),
-                    "client.id": "gamemetrics-lookup",
+                    **reader_config(
+                        self._settings, "gamemetrics-lookup", self._settings.kafka_group_id or "event-lookup"
+                    ),
                     "log_level": 0,  # what matters comes as an error
-                    "group.id": self._settings.kafka_group_id or "event-lookup",  # never joined
-                    "enable.auto.commit": False,
-                    "enable.auto.offset.store": False,
-                    "enable.partition.eof": True,
-                    "auto.offset.reset": "error",
-                    "isolation.level": "read_committed",
                     "fetch.wait.max.ms": 50,
                     "fetch.message.max.bytes": _FETCH_BYTES,
                     "queued.max.messages.kbytes": 2 * _FETCH_BYTES // 1024,

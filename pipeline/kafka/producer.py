@@ -24,7 +24,17 @@ from confluent_kafka.admin import AclOperation, TopicMetadata
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
-from pipeline.kafka.client import DENIED, Account, client_config, topic_id, translate, turns_away, why_refused
+from pipeline.kafka.client import (
+    ASK_SECONDS,
+    DELIVERY,
+    DENIED,
+    Account,
+    client_config,
+    topic_id,
+    translate,
+    turns_away,
+    why_refused,
+)
 from pipeline.kafka.sizes import TOO_LARGE, SizeLimit
 from pipeline.logs import Seldom, librdkafka
 from pipeline.tasks import cancel, watched
@@ -336,18 +346,30 @@ def producer_config(settings: Settings, max_in_flight_bytes: int) -> dict[str, A
         "client.id": "gamemetrics-edge",
         "reconnect.backoff.ms": 100,
         "reconnect.backoff.max.ms": 1_000,
-        "acks": "all",
-        "enable.idempotence": True,
+        **DELIVERY,
         "message.timeout.ms": DELIVERY_TIMEOUT_MS,
         "retry.backoff.ms": 50,
         "linger.ms": 5,  # flush() ends the wait
         # A burst is a request for each partition, on one connection: with Nagle's algorithm the second waits until the
         # first is answered.
         "socket.nagle.disable": True,
-        "compression.type": "lz4",
-        # Java's default, so that every producer agrees on a player's partition.
-        "partitioner": "murmur2_random",
         # The edge's own budget refuses long before these; they are what stands if it ever failed to.
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 2 * max_in_flight_bytes // 1024 + 1024,
     }
+
+
+def plain_producer(settings: Settings, within: float) -> Producer:
+    """Return a client for records sent now and then, each within so many seconds, in batches that the topic takes.
+
+    Asks the topic how large they may be, which blocks. Raises ConfigurationError if a file of TLS is no use.
+    """
+    sizes = SizeLimit(settings)
+    sizes.ask(ASK_SECONDS)
+    config = {
+        **client_config(settings),
+        **DELIVERY,
+        "message.timeout.ms": int(within * 1000),
+        "batch.size": sizes.batch,
+    }
+    return Producer(config, logger=librdkafka())

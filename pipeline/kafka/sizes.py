@@ -1,7 +1,6 @@
 """How large a record and a batch of them may be, as the topic says; a producer that sends more stores none of it."""
 
 import contextlib
-from concurrent.futures import TimeoutError as NotInTime
 from typing import Final
 
 from confluent_kafka import KafkaError, KafkaException
@@ -55,7 +54,7 @@ class SizeLimit:
         except (ConfigurationError, KafkaException):
             return  # a file of TLS is away
         resource = ConfigResource(ConfigResource.Type.TOPIC, self._name)
-        with contextlib.suppress(KafkaException, NotInTime, TimeoutError):
+        with contextlib.suppress(KafkaException, TimeoutError):
             found = admin.describe_configs([resource], request_timeout=within)[resource].result(within + 1)
             self.note(found[_SETTING].value if _SETTING in found else None)
 

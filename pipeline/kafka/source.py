@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.contract.offsets import Spans
 from pipeline.epoch.batch import RECORD_COLUMNS, Records
 from pipeline.errors import ConfigurationError, HaltError, PipelineError, RefusedError, UnavailableError
-from pipeline.kafka.client import ASK_SECONDS, Account, client_config, translate, turns_away
+from pipeline.kafka.client import ASK_SECONDS, Account, reader_config, translate, turns_away
 from pipeline.logs import Seldom, librdkafka
 
 _PREFETCH_KILOBYTES: Final = 4 * 1024
@@ -56,15 +56,8 @@ class Source:
         self._paused = False
         self._consumer = Consumer(
             {
-                **client_config(settings),
-                "client.id": service,
-                "group.id": group_id,
-                "enable.auto.commit": False,
                 # Positions come from PostgreSQL; an offset the broker does not have is a gap to halt on, not to jump.
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
-                # Where a log ends in a transaction's marker, only this tells that nothing is left to read.
-                "enable.partition.eof": True,
+                **reader_config(settings, service, group_id),
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": settings.kafka_session_timeout_ms,
                 "heartbeat.interval.ms": min(3_000, settings.kafka_session_timeout_ms // 3),

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from pipeline.config import Settings
 from pipeline.epoch.batch import Records, joined
 from pipeline.errors import RefusedError, UnavailableError
-from pipeline.kafka.client import ASK_SECONDS, client_config, topic_id, translate
+from pipeline.kafka.client import ASK_SECONDS, reader_config, topic_id, translate
 from pipeline.kafka.source import frame_of
 from pipeline.logs import librdkafka
 
@@ -30,17 +30,10 @@ class Topic:
         self.id = topic_id(settings)  # says first and clearly what is wrong with the account or the topic
         self._consumer = Consumer(
             {
-                **client_config(settings),
-                "client.id": "gamemetrics",
+                **reader_config(settings, "gamemetrics", group_id),
                 "log_level": 0,  # what matters comes as an error
-                "group.id": group_id,
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "enable.partition.eof": True,
                 "fetch.wait.max.ms": 100,
                 "queued.max.messages.kbytes": 16 * 1024,
-                "auto.offset.reset": "error",
-                "isolation.level": "read_committed",
             },
             logger=librdkafka(),
         )

@@ -22,9 +22,9 @@ from pipeline.config import Settings
 from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
-from pipeline.kafka.client import ASK_SECONDS, client_config, translate
-from pipeline.kafka.sizes import STORED_NOT, SizeLimit
-from pipeline.logs import librdkafka
+from pipeline.kafka.client import translate
+from pipeline.kafka.producer import plain_producer
+from pipeline.kafka.sizes import STORED_NOT
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
 
@@ -158,7 +158,9 @@ class DeadLetters:
         places = {(one.topic, one.partition, one.record_offset): one for one in letters}
         acknowledged: list[tuple[str, int, int]] = []
         refused: list[KafkaError] = []
-        producer = self._producer = self._producer or self._made()
+        if self._producer is None:  # not `or`: a client without messages counts as false
+            self._producer = plain_producer(self._settings, _FLUSH_SECONDS)
+        producer = self._producer
         for place, letter in places.items():
 
             def on_delivery(error: KafkaError | None, _message: Message, place: tuple[str, int, int] = place) -> None:
@@ -182,23 +184,6 @@ class DeadLetters:
             raise translate(passing[0], self._settings)
         if len(acknowledged) + len(refused) < len(places):
             raise UnavailableError(f"Kafka acknowledged {len(acknowledged)} of {len(places)} records; do it again")
-
-    def _made(self) -> Producer:
-        """Make a producer whose batches the topic takes."""
-        sizes = SizeLimit(self._settings)
-        sizes.ask(ASK_SECONDS)
-        return Producer(
-            {
-                **client_config(self._settings),
-                "acks": "all",
-                "enable.idempotence": True,
-                # As the edge and every Java producer place a player.
-                "partitioner": "murmur2_random",
-                "message.timeout.ms": int(_FLUSH_SECONDS * 1000),
-                "batch.size": sizes.batch,
-            },
-            logger=librdkafka(),
-        )
 
     def _mark(self, places: list[tuple[str, int, int]]) -> None:
         with translated(), self._connection.cursor() as cursor:

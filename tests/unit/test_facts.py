@@ -41,6 +41,11 @@ FACTS = [
         frozenset({"kafka_password", "kafka_sasl_mechanism"}),
     ),
     Fact(
+        "how Kafka's clients read and deliver",
+        "pipeline/kafka/client.py",
+        r"^(murmur2_random|enable\.idempotence|enable\.auto\.(commit|offset\.store)|isolation\.level)$",
+    ),
+    Fact(
         "PostgreSQL's account", "pipeline/sinks/session.py", r"^db_password$", frozenset({"db_password", "db_sslmode"})
     ),
     Fact("the stack's account", "pipeline/local/stack.py", r"^(KAFKA|DB)_PASSWORD$"),
@@ -120,6 +125,8 @@ def test_a_fact_is_spelled_in_one_room(fact: Fact) -> None:
         ("Kafka's account", 'config["sasl.password"] = settings.kafka_password.get_secret_value()'),
         ("PostgreSQL's account", "psycopg.connect(password=settings.db_password.get_secret_value())"),
         ("Kafka's account", 'config["sasl.password"] = settings.current("kafka_password")'),
+        ("how Kafka's clients read and deliver", 'config["partitioner"] = "murmur2_random"'),
+        ("how Kafka's clients read and deliver", 'config = {"enable.auto.commit": False}'),
         ("the stack's account", 'Settings(db_password=found["DB_PASSWORD"])'),
         ("the row of a watermark", "class Mark:\n    first_offset: int"),
         ("reading a watermark", 'rows = execute("SELECT partition, next_offset" " FROM pipeline_watermarks")'),

@@ -21,6 +21,7 @@ API_FOLDERS = ["http", "access", "events", "boards", "refusals", "console"]
 PURE = ["contract", "epoch"]
 CATCHES_EVERYTHING = {"narrowing.py", "worker.py"}
 """Where a fault costs its record; and where what a thread raised is handed to who asks for its result."""
+EVERYTHING = {"Exception", "BaseException"}
 OUTSIDE = {"socket", "time", "threading", "confluent_kafka", "psycopg", "redis", "asyncio", "random"}
 VAGUE = re.compile(r"(manager|helper|utils?|misc|common|impl)", re.IGNORECASE)
 MAX_FILE_LINES = 400
@@ -48,6 +49,12 @@ def imported(tree: ast.AST) -> Iterator[str]:
 
 def dotted(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def named_in(node: ast.AST) -> set[str]:
+    """The names that an expression holds: of a tuple each, of `contextlib.suppress` both."""
+    found = {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
+    return found | {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
 
 
 def package_imports(path: Path) -> list[str]:
@@ -108,8 +115,9 @@ def test_nothing_catches_everything_or_has_a_vague_name(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None
-            everything = isinstance(node.type, ast.Name) and node.type.id in {"Exception", "BaseException"}
-            assert not everything or path.name in CATCHES_EVERYTHING
+            assert not named_in(node.type) & EVERYTHING or path.name in CATCHES_EVERYTHING
+        if isinstance(node, ast.Call) and "suppress" in named_in(node.func):
+            assert not set.union(*map(named_in, node.args)) & EVERYTHING
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             assert not VAGUE.search(node.name), node.name
 
@@ -128,6 +136,12 @@ def test_only_the_sink_moves_a_watermark_and_only_the_function_moves_redis() -> 
     assert [p.relative_to(ROOT).as_posix() for p in movers] == ["pipeline/sinks/postgres.py"]
     increments = [p for p in sources("pipeline") if re.search(r"\.(hincrby|zincrby)\(", p.read_text())]
     assert increments == []
+
+
+def test_only_two_folders_make_a_client_of_kafka() -> None:
+    makes = re.compile(r"\b(Consumer|Producer|AdminClient)\(")
+    makers = {p.relative_to(ROOT / "pipeline").parts[0] for p in sources("pipeline") if makes.search(p.read_text())}
+    assert makers == {"kafka", "local"}
 
 
 def test_no_epoch_uses_a_pipeline() -> None:
