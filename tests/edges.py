@@ -1,7 +1,9 @@
 """The edge in a process of its own, as it runs in production, and clients for it."""
 
 import contextlib
+import functools
 import http.client
+import itertools
 import json
 import os
 import signal
@@ -12,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pipeline.local.state import port_is_free
 from tests.place import Place
 from tests.waiting import eventually
 
@@ -153,11 +156,23 @@ def running_edge(place: Place, *, ready: bool = True, **environment: str) -> Ite
         edge.kill_if_running()
 
 
+@functools.cache
+def _slice_of_ports() -> tuple[socket.socket, Iterator[int]]:
+    """Claim some hundred ports for this process, below those that the system gives to clients and the stack takes."""
+    for first in range(10_000, 19_500, 500):
+        claim = socket.socket()  # held as long as the process lives
+        try:
+            claim.bind(("127.0.0.1", first))
+        except OSError:
+            claim.close()
+            continue
+        return claim, itertools.cycle(range(first + 1, first + 500))
+    raise AssertionError("no slice of ports is free")
+
+
 def free_port() -> int:
-    """Return a port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a port that is free now, and that no other test is given before it is bound."""
+    return next(port for port in _slice_of_ports()[1] if port_is_free(port))
 
 
 def keys(place: Place, *arguments: str, code: int = 0, said: bool = False) -> str:

@@ -1,7 +1,6 @@
 """A wrong configuration stops the start and names the variable; a server that is away is waited for."""
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,17 +15,12 @@ from pipeline.errors import ConfigurationError, UnavailableError
 from pipeline.operations.migrate import migrate
 from pipeline.sinks import schema
 from tests.consuming import consume_all, settings_of
+from tests.edges import free_port
 from tests.events import encoded
 from tests.place import Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def start(place: Place, **changes: Any) -> None:

@@ -1,6 +1,7 @@
 """One watch for all who wait: what thousands of them cost, and what they leave behind."""
 
 import asyncio
+import math
 import statistics
 import time
 from collections.abc import AsyncIterator
@@ -79,10 +80,13 @@ def test_thousands_who_wait_cost_a_look_no_more_than_one(place: Place) -> None:
 
     async def compare() -> tuple[float, float]:
         async with arrivals_at(place) as arrivals:
-            rounds = [
-                (await cost_of_a_look(arrivals, few, 600), await cost_of_a_look(arrivals, many, 600)) for _ in range(3)
-            ]
-        return min(one for one, _ in rounds), min(thousands for _, thousands in rounds)
+            one = thousands = math.inf
+            for _ in range(8):  # a cost that grows with those who wait holds in none; a busy moment in some
+                one = min(one, await cost_of_a_look(arrivals, few, 600))
+                thousands = min(thousands, await cost_of_a_look(arrivals, many, 600))
+                if thousands < 1.5 * one + 0.0005:
+                    break
+        return one, thousands
 
     one, thousands = asyncio.run(compare())
     assert thousands < 1.5 * one + 0.0005, (one, thousands)

@@ -161,7 +161,7 @@ def test_slow_heads_and_bodies_and_idle_connections_are_given_up(place: Place) -
         for (first, piece, expected, bound), one in zip(cases, found, strict=True):
             answers, after = one.result()
             assert answers == expected, (first, piece)
-            assert bound - 1 <= after <= bound + 2, (first, piece, after)
+            assert bound - 1.5 <= after <= bound + 2, (first, piece, after)  # its clock is told once a second
         assert edge.metric("http_connections") == 1
         assert edge.send(EVENT).status == 200
 

@@ -22,12 +22,15 @@ pytestmark = pytest.mark.real
 def test_a_rate_that_someone_wrote_into_the_table_limits_and_breaks_nothing(
     place: Place, edge: EdgeUnderTest, rate: str
 ) -> None:
-    key = make_key(place, "odd", "--events-per-second", "5")
-    with place.pg() as connection:
-        connection.execute("UPDATE api_keys SET events_per_second = %s::text::float8", (rate,))
-        connection.execute("UPDATE api_keys SET bytes_per_second = %s::text::float8", (rate,))
+    key = "gm_odd_which-nobody-makes"
+    with place.pg() as connection:  # at once: the edge may read the table at any moment
+        connection.execute(
+            "INSERT INTO api_keys (id, name, secret_sha256, scopes, events_per_second, bytes_per_second)"
+            " VALUES ('odd', 'odd', sha256(%s), ARRAY['write'], %s::text::float8, %s::text::float8)",
+            (key.encode(), rate, rate),
+        )
     headers = {"Authorization": f"Bearer {key}"}
-    eventually(lambda: edge.send(EVENT).status == 401, timeout=5)
+    eventually(lambda: edge.send(EVENT).status == 401, timeout=30)
     replies = [edge.post("/api/v1/events/batch", [EVENT] * 50, headers) for _ in range(4)]
     assert {reply.status for reply in replies} <= {200, 429}
     assert all(int(reply.headers["Retry-After"]) >= 1 for reply in replies if reply.status == 429)
@@ -47,7 +50,7 @@ def test_a_limit_that_valkeys_clock_wrote_ahead_does_not_keep_a_key_out(
 ) -> None:
     """What a call two days ahead left behind: full in two days and 0.4 s, written in two days.
 
-    Not a whole event is owed, for a double of a time so far off is no exacter than a tenth of a millisecond.
+    Less than an event is owed, and a call that is refused changes nothing of it: so two are too many, and one is not.
     """
     key = make_key(place, "slow", "--events-per-second", "2")
     headers = {"Authorization": f"Bearer {key}"}
@@ -55,8 +58,9 @@ def test_a_limit_that_valkeys_clock_wrote_ahead_does_not_keep_a_key_out(
     then = time.time() + ahead
     with place.redis() as client:
         client.hset("ratelimit:slow", mapping={"events": f"{then + 0.4:.6f}", "bytes": "0", "at": f"{then:.6f}"})
-    assert edge.send(EVENT, headers).status == 200, "a burst of two, of which less than one is owed"
-    assert edge.send(EVENT, headers).status == 429
+    two = edge.post("/api/v1/events/batch", [EVENT] * 2, headers)
+    if two.status != 429:  # on a machine so slow that what was owed is paid
+        assert edge.post("/api/v1/events/batch", [EVENT] * 2, headers).status == 429
     eventually(lambda: edge.send(EVENT, headers).status == 200, timeout=5)
 
 

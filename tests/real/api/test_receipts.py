@@ -11,7 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from pipeline.contract.receipts import read_receipts
-from tests.consuming import consume_all, consuming, log_ends
+from pipeline.sinks.postgres import CACHE_LOCK
+from tests.consuming import assigned, consume_all, consuming, log_ends
 from tests.edges import EVENT, EdgeUnderTest
 from tests.events import valid
 from tests.place import Place
@@ -32,7 +33,8 @@ def receipt_of(edge: EdgeUnderTest, **changes: object) -> str:
 
 
 def test_a_read_has_what_was_written_before(place: Place, edge: EdgeUnderTest) -> None:
-    with consuming(place):
+    with consuming(place) as consumer:
+        eventually(lambda: len(assigned(consumer)) == 3, timeout=60)
         for count in range(1, 21):
             event_id = str(uuid.uuid4())
             receipt = receipt_of(edge, event_id=event_id)
@@ -67,7 +69,8 @@ def test_a_batch_is_waited_for_in_each_of_its_partitions(place: Place, edge: Edg
     *first, last = receipt.split(",")
     path = f"{BOARD}?after={','.join(first)}&after={last}"
     assert edge.get(f"{path}&wait_ms=0").status == 504
-    with consuming(place):
+    with consuming(place) as consumer:
+        eventually(lambda: len(assigned(consumer)) == 3, timeout=60)
         assert edge.get(f"{path}&wait_ms=10000").json()["total"] == 50
 
 
@@ -212,18 +215,21 @@ def _is_late_for(edge: EdgeUnderTest, path: str, name: str) -> bool:
 
 def test_a_reader_that_waits_holds_up_nobody(place: Place, edge: EdgeUnderTest) -> None:
     consume_all(place)
-    receipt = receipt_of(edge)
     answers: list[int] = []
-    readers = [
-        threading.Thread(target=lambda: answers.append(edge.get(f"{STATS}?after={receipt}&wait_ms=10000").status))
-        for _ in range(20)
-    ]
-    for one in readers:
-        one.start()
-    eventually(lambda: edge.metric("reads_waiting") == 20)
-    assert edge.send(EVENT).status == 200
-    assert edge.get(STATS).status == 404
-    with consuming(place):
+    with consuming(place) as consumer, place.pg() as holder:
+        eventually(lambda: len(assigned(consumer)) == 3, timeout=60)
+        holder.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))  # an epoch waits for it
+        receipt = receipt_of(edge)
+        readers = [
+            threading.Thread(target=lambda: answers.append(edge.get(f"{STATS}?after={receipt}&wait_ms=10000").status))
+            for _ in range(20)
+        ]
+        for one in readers:
+            one.start()
+        eventually(lambda: edge.metric("reads_waiting") == 20)
+        assert edge.send(EVENT).status == 200
+        assert edge.get(STATS).status == 404
+        holder.execute("SELECT pg_advisory_unlock(%s)", (CACHE_LOCK,))
         for one in readers:
             one.join(60)
     assert answers == [200] * 20

@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.contract.event import format_timestamp, is_identifier, record_id
 from tests.commanding import gamemetrics, told
-from tests.consuming import consume_all, consuming, log_ends
+from tests.consuming import caught_up, consume_all, consuming, log_ends
 from tests.edges import EVENT, EdgeUnderTest, make_key
 from tests.events import now, valid
 from tests.place import Place
@@ -74,6 +74,7 @@ def test_a_copy_is_told_from_what_was_counted(place: Place, edge: EdgeUnderTest)
     waiting = edge.get(path_of(**asked, after=f"{copy[0]}:{copy[1]}", wait_ms="0"))
     assert waiting.status == 504
     with consuming(place):
+        caught_up(place)
         found = trail(edge, **asked, after=f"{copy[0]}:{copy[1]}")
     assert found["fate"] == "duplicate"
     assert found["duplicate_of"] == {"partition": first[0], "offset": first[1]}

@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.api.valkey import Valkey
 from pipeline.errors import UnavailableError
+from tests.chaos import proxy
 from tests.chaos.proxy import Proxy
 from tests.place import Place
 
@@ -42,7 +43,8 @@ def test_a_command_whose_answer_is_lost_is_sent_once(place: Place) -> None:
         run(place, wire.port, scenario)
 
 
-def test_an_answer_that_is_late_is_given_up_and_is_nobody_else_s(place: Place) -> None:
+def test_an_answer_that_is_late_is_given_up_and_is_nobody_else_s(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proxy, "DELAY_SECONDS", 10.0)
     with Proxy(place.settings.redis_port) as wire:
 
         async def scenario(client: Valkey) -> None:
@@ -51,7 +53,7 @@ def test_an_answer_that_is_late_is_given_up_and_is_nobody_else_s(place: Place) -
             started = time.monotonic()
             with pytest.raises(UnavailableError, match="does not answer"):
                 await client.call("GET", "one")
-            assert time.monotonic() - started < 1.8
+            assert time.monotonic() - started < 5, "it was waited for"
             assert rule.met == 1
             assert await client.call("GET", "two") == "2"
 

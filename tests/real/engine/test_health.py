@@ -70,8 +70,8 @@ def test_a_server_that_hangs_from_the_first_does_not_stop_the_loop(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At an assignment the loop itself asks PostgreSQL, which a restart would not thaw."""
-    monkeypatch.setattr(health, "STALLED_SECONDS", 3.0)
-    monkeypatch.setattr(health, "HUNG_SECONDS", 6.0)
+    monkeypatch.setattr(health, "STALLED_SECONDS", 6.0)
+    monkeypatch.setattr(health, "HUNG_SECONDS", 12.0)
     place.produce([encoded()])
     with place.pg() as other:
         other.execute("BEGIN")

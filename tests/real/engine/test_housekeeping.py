@@ -86,7 +86,7 @@ def test_a_reader_at_midnight_holds_up_neither_epochs_nor_days(query: str, place
     drop(place, last)
     with transaction(place, query.format(datetime.now(UTC))), consuming(place):
         feed(place)
-        eventually(lambda: partitions(place)[-1] == last, timeout=30)
+        eventually(lambda: last in partitions(place), timeout=30)
         feed(place)
     assert_exact(place)
 
@@ -103,7 +103,7 @@ def test_who_changes_the_ledger_is_in_the_way_of_housekeeping_alone(place: Place
             assert last not in partitions(place)
             assert (gauge("pipeline_housekeeping_late_seconds", chore="make") or 0) > 0
             assert consumer.health.ready()[0]
-        eventually(lambda: partitions(place)[-1] == last, timeout=30)
+        eventually(lambda: last in partitions(place), timeout=30)
         eventually(lambda: gauge("pipeline_housekeeping_late_seconds", chore="make") == 0, timeout=30)
     assert_exact(place)
 
@@ -140,7 +140,7 @@ def test_days_are_dropped_once_a_reader_has_gone_and_epochs_go_on(query: str, pl
             eventually(lambda: failures("drop") > failed + 2, timeout=30)
             feed(place)
             feed(place)
-            assert partitions(place) == before
+            assert partitions(place)[: len(before)] == before, "nothing was dropped"
         eventually(lambda: before[0] not in partitions(place), timeout=30)
         eventually(lambda: partitions(place)[0] == f"events_{datetime.now(UTC) - timedelta(days=3):%Y%m%d}", timeout=30)
         feed(place)

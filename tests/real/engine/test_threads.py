@@ -74,8 +74,8 @@ def test_what_owns_a_connection_is_called_by_one_thread(place: Place, monkeypatc
     small: dict[str, Any] = {"batch_max_events": 20, "batch_max_wait_ms": 20, "outbox_keep_seconds": 0}
     with consuming(place, **small) as first:
         with consuming(place, **small) as guest:
-            eventually(lambda: fed(place) and bool(assigned(guest)))
-        eventually(lambda: fed(place) and len(assigned(first)) == 3)
+            eventually(lambda: fed(place) and bool(assigned(guest)), timeout=60)
+        eventually(lambda: fed(place) and len(assigned(first)) == 3, timeout=60)
         with place.redis() as client:
             client.flushdb()
         fed(place)
