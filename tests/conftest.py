@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from confluent_kafka.admin import AdminClient, ResourcePatternType, ResourceType
@@ -18,6 +19,9 @@ from pipeline.local.stack import Stack
 from pipeline.operations.migrate import migrate
 from tests.dialects import override
 from tests.place import TOPIC_PREFIX, Place
+
+hypothesis.settings.register_profile("here", hypothesis.settings.default, deadline=None)  # a busy machine is no fault
+hypothesis.settings.load_profile("here")
 
 TEMPLATE = "test_template"
 MakePlace = Callable[..., Place]

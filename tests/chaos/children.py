@@ -3,13 +3,13 @@
 They are forked from a server that has imported everything and run nothing, so that a hundred of them cost no minute.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -87,12 +87,13 @@ class Child:
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        os.kill(self.pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # it died, as it may have been told to
+            os.kill(self.pid, signal.SIGCONT)
 
     def stop(self, timeout: float = 40.0) -> int:
         """Ask it to end as Kubernetes does; return its exit code."""
         if self._process.is_alive():
-            os.kill(self.pid, signal.SIGCONT)
+            self.thaw()
             self._process.terminate()
         self._process.join(timeout)
         assert self._process.exitcode is not None, f"it did not end within {timeout} s:\n{self.said[-4_000:]}"
@@ -101,11 +102,11 @@ class Child:
     def close(self) -> None:
         """End it in any case."""
         if self._process.is_alive():
-            os.kill(self.pid, signal.SIGCONT)
+            self.thaw()
             self.kill()
 
 
-@contextmanager
+@contextlib.contextmanager
 def child(
     place: Place,
     directory: Path,

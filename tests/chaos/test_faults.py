@@ -97,7 +97,7 @@ def test_a_majority_of_faults_halts_and_all_are_counted_once_mended(
             pytest.raises(HaltError, match=WHAT),
             consuming(place, dlq_halt_count=50, batch_max_wait_ms=500) as consumer,
         ):
-            eventually(lambda: not consumer.health.running)
+            eventually(lambda: not consumer.health.running, timeout=60)
     assert letters(place, "internal") == []
     consume_all(place)
     assert_exact(place)

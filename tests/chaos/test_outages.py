@@ -117,14 +117,14 @@ def lives(consumer: EventConsumer, until: Callable[[], bool]) -> bool:
         seen.append(consumer.health.live()[0])
         return until() or not seen[-1]
 
-    eventually(asked, timeout=60)
+    eventually(asked, timeout=120)
     return all(seen)
 
 
-def waited(turns: int) -> Callable[[], bool]:
-    """True after so many seconds' worth of asking (`eventually` asks 20 times a second)."""
-    left = iter(range(turns * 20))
-    return lambda: next(left, None) is None
+def waited(seconds: float) -> Callable[[], bool]:
+    """True after so many seconds."""
+    over = waiting.Deadline(seconds)
+    return lambda: over.passed
 
 
 def test_a_rewind_while_redis_is_away_goes_on_once_it_is_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 
 from pipeline.local.jvm import JAVA, class_path
 from tests.deploy.tools import COMPOSE, DEPLOY, KAFKA_TOOLS, go_module, maven_jars, output
+from tests.edges import free_port
 from tests.waiting import eventually
 
 FILE: Final[dict[str, Any]] = yaml.safe_load((DEPLOY / "compose.yaml").read_text(encoding="utf-8"))
@@ -49,14 +50,6 @@ class Broker:
         }
 
 
-def free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
-
-
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """Runs kafka.sh and kafka-setup.sh as the containers do, with the embedded Kafka's jars in place of the image's."""
@@ -72,7 +65,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
         script = programs / name
         script.write_text(f'#!/bin/sh\nexec "{JAVA}" -Xmx256m -cp "{classes}" {main} "$@"\n', encoding="utf-8")
         script.chmod(stat.S_IRWXU)
-    inside, outside, controller = free_ports(3)
+    inside, outside, controller = (free_port() for _ in range(3))
     environment = {
         "PATH": os.environ["PATH"],
         "SECRETS_DIR": str(secrets),

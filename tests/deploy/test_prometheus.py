@@ -62,7 +62,8 @@ def test_every_query_has_data_under_load_and_a_lost_redis_is_an_alert(place: Pla
             pytest.fail(f"scrapes: {watcher.scrapes()}; no data for {lacking}")
         finally:
             _write_table(wanted, seen)
-        assert watcher.firing() <= {"PipelineDeadLetters"}, "nothing else is wrong yet"
+        # Nothing else is wrong; a burn over what is a minute here, of a first slow post, passes.
+        eventually(lambda: watcher.firing() <= {"PipelineDeadLetters"}, timeout=60)
         place.stack.valkey.stop()
         eventually(lambda: "PipelineSinkAway" in watcher.firing(), timeout=60)
         place.stack.valkey.start()
