@@ -1,11 +1,16 @@
-"""What the papers name is there: files in backquotes, pages and headings that are linked to, and the tour is short."""
+"""What the papers name is there: files, pages, headings, modules and messages; and the tour is short."""
 
+import ast
+import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from tests.unit.test_tidy import GROUND, LAYERS, sources
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PAPERS: Final = [
@@ -18,6 +23,8 @@ FILES: Final = subprocess.run(
 NAMED: Final = re.compile(r"`([\w./-]*\w\.(?:py|lua|sql|toml|md|sh|yaml|html))`")
 LINK: Final = re.compile(r"\]\(([^)#:\s]*)(?:#([\w-]+))?\)")
 TOUR_LINES: Final = 200
+TOUR: Final = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
+MAP_ROW: Final = re.compile(r"^\| `([\w ]+)(/?)` \| (.*) \|$", re.MULTILINE)
 
 
 def papers() -> list[object]:
@@ -47,4 +54,94 @@ def test_each_link_leads_to_a_page_and_a_heading(paper: Path) -> None:
 
 
 def test_the_tour_is_one_coffee() -> None:
-    assert len((ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8").splitlines()) < TOUR_LINES
+    assert len(TOUR.splitlines()) < TOUR_LINES
+
+
+def code_map() -> dict[str, set[str]]:
+    """Read the code map: the names in backquotes that each folder's row has."""
+    rows = [(folder, what) for folder, slash, what in MAP_ROW.findall(TOUR) if slash]
+    return {folder: set(re.findall(r"\w+", " ".join(re.findall(r"`([^`]*)`", what)))) for folder, what in rows}
+
+
+def modules(folder: str) -> set[str]:
+    """The modules and folders that a layer has."""
+    inside = [Path(file).relative_to(folder) for file in FILES if Path(file).is_relative_to(folder)]
+    return {path.parts[0].removesuffix(".py") for path in inside if path.suffix == ".py"} - {"__init__"}
+
+
+def test_the_tour_maps_each_layer_and_the_ground() -> None:
+    assert set(code_map()) == set(LAYERS)
+    (ground,) = [names for names, slash, what in MAP_ROW.findall(TOUR) if not slash and what.startswith("the ground")]
+    assert set(ground.split()) == GROUND
+
+
+@pytest.mark.parametrize("folder", LAYERS)
+def test_the_tour_maps_each_module_of_a_layer(folder: str) -> None:
+    assert modules(f"pipeline/{folder}") - code_map()[folder] == set()
+
+
+def test_no_block_of_figures_is_empty() -> None:
+    text = (ROOT / "docs" / "performance.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"<!-- bench:(\w+) -->(.*?)<!-- end -->", text, re.DOTALL))
+    assert [name for name, content in blocks.items() if not content.strip()] == []
+    assert len(blocks) == text.count("<!-- bench:")
+
+
+VALUE: Final = "\0"
+"""Stands for what is put into a text when it is formatted."""
+QUOTED: Final = re.compile(r"(?<!\*)\*([^*\n]+)\*(?!\*)")
+STANDS_FOR_A_VALUE: Final = re.compile(r"\b[NM]\b|\d+|…")
+RUNBOOKS: Final = (ROOT / "docs" / "runbooks.md").read_text(encoding="utf-8")
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """The texts of a module, whole, also if they are formatted; without those that stand as statements."""
+    said = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            yield "".join(str(part.value) if isinstance(part, ast.Constant) else VALUE for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in said:
+            yield node.value
+
+
+def is_printed(quoted: str, printed: list[str]) -> bool:
+    """Whether a message is part of a text, a word a whole one; N, M, numbers and `…` are for whatever stands there."""
+    if " " not in quoted:
+        return quoted in printed
+    constant = map(re.escape, STANDS_FOR_A_VALUE.split(quoted))
+    message = re.compile(rf"[{VALUE} ]+".join(constant))
+    return any(message.search(text) for text in printed)
+
+
+def titles(node: object) -> Iterator[str]:
+    """The titles of a dashboard and of its panels."""
+    if isinstance(node, dict):
+        yield from (str(node[key]) for key in ("title",) if key in node)
+        node = list(node.values())
+    if isinstance(node, list):
+        for one in node:
+            yield from titles(one)
+
+
+def test_the_runbooks_quote_what_is_printed() -> None:
+    printed = [text for path in sources("pipeline") for text in texts(ast.parse(path.read_text(encoding="utf-8")))]
+    boards = [json.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("deploy/k8s/**/dashboards/*.json")]
+    headings = set(re.findall(r"^## (.+)$", RUNBOOKS, re.MULTILINE))
+    quoted = set(QUOTED.findall(RUNBOOKS)) - headings - {title for board in boards for title in titles(board)}
+    assert {"waiting", "housekeeping put off"} <= quoted
+    assert sorted(one for one in quoted if not is_printed(one, printed)) == []
+
+
+@pytest.mark.parametrize(
+    ("quoted", "printed"),
+    [
+        ("N of M are bad", True),
+        ("7 of 9 are bad", True),
+        ("… are bad", True),
+        ("N of M were bad", False),
+        ("bad", False),
+    ],
+)
+def test_a_message_is_found_by_its_constant_parts(quoted: str, printed: bool) -> None:  # noqa: FBT001
+    tree = ast.parse('"""It said: N of M were bad."""\nraise Error(f"{bad} of " f"{total} are bad")\n')
+    assert is_printed(quoted, list(texts(tree))) is printed
