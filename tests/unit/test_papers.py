@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 
+from pipeline import metrics as consumer_metrics
+from pipeline.verify import metrics as proof_metrics
 from tests.unit.test_tidy import GROUND, LAYERS, sources
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -37,11 +40,12 @@ def anchors(text: str) -> set[str]:
 
 
 @pytest.mark.parametrize("paper", papers())
-def test_each_file_that_a_paper_names_is_there(paper: Path) -> None:
+def test_each_file_that_a_paper_names_is_there_and_is_one_file(paper: Path) -> None:
     for name in NAMED.findall(paper.read_text(encoding="utf-8")):
-        if name.startswith("build/"):  # written by a test
+        if name.startswith("build/") or name == "__init__.py":  # written by a test; every folder's
             continue
-        assert any(f"/{file}".endswith(f"/{name}") for file in FILES), name
+        meant = [name] if name in FILES else [file for file in FILES if file.endswith(f"/{name}")]
+        assert len(meant) == 1, f"{name} is {meant or 'no file'}"
 
 
 @pytest.mark.parametrize("paper", papers())
@@ -85,6 +89,18 @@ def test_no_block_of_figures_is_empty() -> None:
     blocks = dict(re.findall(r"<!-- bench:(\w+) -->(.*?)<!-- end -->", text, re.DOTALL))
     assert [name for name, content in blocks.items() if not content.strip()] == []
     assert len(blocks) == text.count("<!-- bench:")
+
+
+def test_the_page_of_metrics_names_each_of_the_pipelines_own_and_no_other() -> None:
+    exported = {
+        family.name + ("_total" if family.type == "counter" else "")
+        for module in (consumer_metrics, proof_metrics)
+        for one in vars(module).values()
+        if isinstance(one, MetricWrapperBase)
+        for family in one.collect()
+    }
+    page = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`(pipeline_\w+)", page)) == exported
 
 
 VALUE: Final = "\0"
