@@ -6,12 +6,15 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
+from typer.main import get_command
 
 from pipeline import metrics as consumer_metrics
+from pipeline.cli.main import app
+from pipeline.contract import event
 from pipeline.verify import metrics as proof_metrics
 from tests.unit.test_tidy import GROUND, LAYERS, sources
 
@@ -25,6 +28,9 @@ FILES: Final = subprocess.run(
 ).stdout.split()  # fmt: skip
 NAMED: Final = re.compile(r"`([\w./-]*\w\.(?:py|lua|sql|toml|md|sh|yaml|html))`")
 LINK: Final = re.compile(r"\]\(([^)#:\s]*)(?:#([\w-]+))?\)")
+_WORD: Final = r"(?:[a-z][\w|-]*|--?[a-z][\w-]*|[A-Z_]+|\d+)"
+COMMAND: Final = re.compile(rf"(?<!-n )(?<!kafka )(?<![\w/=-])gamemetrics ({_WORD}(?: {_WORD})*)")
+"""What follows the command's name; a namespace, a database and an account have the same one."""
 TOUR_LINES: Final = 200
 TOUR: Final = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
 MAP_ROW: Final = re.compile(r"^\| `([\w ]+)(/?)` \| (.*) \|$", re.MULTILINE)
@@ -57,8 +63,46 @@ def test_each_link_leads_to_a_page_and_a_heading(paper: Path) -> None:
         assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), (page, anchor)
 
 
+def strange(command: str) -> list[str]:
+    """The words of a command line, after `gamemetrics`, that the command does not know: a subcommand or an option."""
+    at: Any = get_command(app)
+    for word in command.split():
+        if word.startswith("-"):
+            known = {"--help"} | {name for one in at.params for name in (*one.opts, *one.secondary_opts)}
+            if word not in known:
+                return [word]
+        elif hasattr(at, "commands"):
+            alike = word.split("|")
+            if not set(alike) <= set(at.commands):
+                return [word]
+            at = at.commands[alike[0]]
+    return []
+
+
+@pytest.mark.parametrize("paper", papers())
+def test_each_command_that_a_paper_names_is_there_with_its_options(paper: Path) -> None:
+    named = COMMAND.findall(paper.read_text(encoding="utf-8"))
+    assert [(command, words) for command in named if (words := strange(command))] == []
+
+
+def test_a_command_that_is_not_there_is_found() -> None:
+    assert strange("dlq list --json") == []
+    assert strange("dlq list|redrive --code") == []
+    assert strange("dlq lost") == ["lost"]
+    assert strange("load 1000 --rates 100") == ["--rates"]
+
+
 def test_the_tour_is_one_coffee() -> None:
     assert len(TOUR.splitlines()) < TOUR_LINES
+
+
+def test_the_page_of_the_api_gives_the_rules_of_an_event() -> None:
+    page = " ".join((ROOT / "docs" / "api.md").read_text(encoding="utf-8").split())
+    sizes = [f"at most {event.MAX_EVENT_BYTES // 1024} KiB", f"at most {event.MAX_NESTING} levels"]
+    assert [rule for rule in (event.EVENT_TYPE_RULE, event.ID_RULE, *sizes) if rule not in page] == []
+    for kind, rule in event.load_scoring().items():
+        given = "" if rule.default is None else rf" \({rule.default}\b"
+        assert re.search(rf"`{kind}` by `{rule.field}`{given}", page), kind
 
 
 def code_map() -> dict[str, set[str]]:
