@@ -63,7 +63,7 @@ class Source:
                 # Positions come from PostgreSQL; an offset the broker does not have is a gap to halt on, not to jump.
                 "auto.offset.reset": "error",
                 "isolation.level": "read_committed",
-                # Where a log ends in a transaction's marker, only this tells that nothing is left to read.
+                # If a log ends in a transaction's marker, only this tells that nothing is left to read.
                 "enable.partition.eof": True,
                 "partition.assignment.strategy": "cooperative-sticky",
                 "session.timeout.ms": settings.kafka_session_timeout_ms,
@@ -85,7 +85,7 @@ class Source:
         )
 
     def poll(self, limit: int, timeout: float) -> Records:
-        """Return up to `limit` records, as soon as there are that many or else after `timeout` seconds.
+        """Return up to `limit` records, as soon as there are that many, otherwise after `timeout` seconds.
 
         Raises HaltError, ConfigurationError, and what the assignment's callbacks raise.
         """
