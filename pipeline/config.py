@@ -144,7 +144,7 @@ def load_settings(known: Mapping[str, str] | None = None) -> Settings:
 
 
 def _agree(settings: Settings, names: Names) -> None:
-    """Raise ConfigurationError where files of TLS would be of no use, and nobody would notice."""
+    """Raise ConfigurationError if files of TLS would be of no use, and nobody would notice."""
     mode = str(getattr(settings, names.mode.lower()))
     given = [name for name in (names.authority, names.certificate, names.key) if getattr(settings, name.lower())]
     if given and mode in _WITHOUT_TLS:

@@ -10,7 +10,7 @@ _AGAIN_SECONDS: Final = 0.1
 def watched(work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
     """Run work that ends only when it is cancelled; what else ends it is told to the loop's exception handler, at once.
 
-    A task that nobody awaits would else die alone: what it raised is told when it is collected, which may be never.
+    Otherwise a task that nobody awaits dies alone: what it raised is told when it is collected, which may be never.
     """
     task = asyncio.get_running_loop().create_task(work)
     task.add_done_callback(_tell)
@@ -36,4 +36,4 @@ async def cancel(task: asyncio.Task[Any]) -> None:
         task.cancel()
         await asyncio.wait([task], timeout=_AGAIN_SECONDS)
     if not task.cancelled():
-        task.exception()  # else it is reported as never retrieved
+        task.exception()  # otherwise it is reported as never retrieved

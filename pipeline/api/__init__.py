@@ -1,4 +1,5 @@
 """The HTTP edge: events in, statistics and leaderboards out.
 
-It writes to Kafka and to nothing else; of the consumer it knows the contract and no table of its own.
+Events go to Kafka and nowhere else. Redis is written by `access` and `refusals` alone, PostgreSQL by `console` alone:
+its audit, and that a dead letter was redriven or dropped. Nothing here adds to a statistic or a board.
 """

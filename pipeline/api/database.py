@@ -128,7 +128,7 @@ class Database:
 
 @contextlib.contextmanager
 def _deadline(connection: Connection) -> Iterator[None]:
-    """Cut the connection's wire where the block takes too long.
+    """Cut the connection's wire if the block takes too long.
 
     Not by cancelling the task: the driver would ask the frozen server first to end the statement, and wait for it.
     """

@@ -70,7 +70,7 @@ class Route:
             raise ValueError(f"{self.template}: only a POST has games in its body")
 
     def check(self, head: Head, caller: Caller) -> None:
-        """Raise Refusal where the key may not make this call, for all that its head tells."""
+        """Raise Refusal if the key may not make this call, for all that its head tells."""
         if self.right is None or self.right.about in _TOLD_LATER:
             return
         if self.right.about == "every game":

@@ -54,7 +54,7 @@ def serve(settings: Settings) -> None:
 
 
 class FaultWatch:
-    """What the loop calls where a callback or a task raised: nobody would do its work, so the process ends in order.
+    """What the loop calls if a callback or a task raised: nobody would do its work, so the process ends in order.
 
     Not if it was a connection's own, which is closed then, nor if a server was only away.
     """

@@ -62,7 +62,7 @@ class Valkey:
             await self._wire.close()
 
     async def answer(self, *command: Argument) -> Any:  # noqa: ANN401
-        """Return the reply. Raises UnavailableError, and RedisError where the reply is an error."""
+        """Return the reply. Raises UnavailableError, and RedisError if the reply is an error."""
         wire = self._wire
         try:
             async with asyncio.timeout(_DEADLINE_SECONDS):

@@ -148,7 +148,7 @@ class EventConsumer:
     def _audit(self) -> None:
         """See to both sinks while nothing flows: one that was emptied or restored is not noticed before an event.
 
-        Raises RewindError if PostgreSQL fell back, HaltError where the topic is another.
+        Raises RewindError if PostgreSQL fell back, HaltError if the topic is another.
         """
         self._audit_at.set(AUDIT_SECONDS)
         assigned = sorted(self._intake.assigned)

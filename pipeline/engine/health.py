@@ -89,7 +89,7 @@ class ConsumerHealth:
 
 
 class _Server(ThreadingHTTPServer):
-    """Of one family, or of both where the address is the unspecified one of IPv6."""
+    """Of one family, or of both if the address is the unspecified one of IPv6."""
 
     daemon_threads = True
 

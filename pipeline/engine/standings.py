@@ -53,7 +53,7 @@ class Standings:
     def open(self) -> None:
         """See that all servers are there and set up, and claim the role.
 
-        Raises StoppedError, and ConfigurationError, also where the account lacks a right.
+        Raises StoppedError, and ConfigurationError, also if the account lacks a right.
         """
         self._begin("kafka", lambda: topic_id(self._settings, AclOperation.READ))
         self._begin("postgres", lambda: check_schema(self._settings))

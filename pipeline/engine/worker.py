@@ -51,4 +51,4 @@ def _do(future: "Future[T]", work: Callable[[], T]) -> None:
     except BaseException as error:  # noqa: BLE001 - nothing is caught: it is raised where the result is asked for
         future.set_exception(error)
     finally:
-        del future, work  # else the error's traceback keeps this frame, and it the error
+        del future, work  # otherwise the error's traceback keeps this frame, and it the error

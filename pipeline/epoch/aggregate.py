@@ -88,7 +88,7 @@ def _grouped(frame: pl.DataFrame, keys: list[str], sums: list[pl.Expr]) -> pl.Da
 
 
 def _packed(frame: pl.DataFrame, keys: list[str]) -> pl.Expr | None:
-    """Return keys as one number that orders as they do; None where 63 bits do not hold it."""
+    """Return keys as one number that orders as they do; None if 63 bits do not hold it."""
     numbers = [pl.col(key).to_physical().cast(pl.Int64) for key in keys]
     packed, size = pl.lit(0, pl.Int64), 1
     for number, most in zip(numbers, frame.select(number.max() for number in numbers).row(0), strict=True):

@@ -1,7 +1,7 @@
 """Records in, a frame of events and a list of rejections out.
 
-Three lanes give one verdict. Records of the edge's own layout are cut in whole columns (`epoch.layout`); what is
-left goes through a typed decoder (`epoch.typed`). Both only ever *accept*, and only records that they have fully
+Two lanes and a judge give one verdict. Records of the edge's own layout are cut in whole columns (`epoch.layout`); what
+is left goes through a typed decoder (`epoch.typed`). Both only ever *accept*, and only records that they have fully
 checked. Whatever they cannot vouch for (a bad record, but also a rare good one: a number of a hundred digits, a missing
 event_id) goes to the judge, `event.parse_record`, which decodes with orjson, accepts or gives the reason. So the judge
 alone rejects, and a differential test holds the lanes to never accepting anything else than the judge would have.

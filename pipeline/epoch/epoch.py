@@ -1,7 +1,7 @@
 """An epoch: the records of one flight through the pipeline, decoded, with all that is to be added for them.
 
 What the sinks add up is aggregated and encoded here, before a transaction is open, on the guess that every event is
-new. The guess is nearly always right; where admission finds it wrong, the sink does the same with the new events.
+new. The guess is nearly always right; if admission finds it wrong, the sink does the same with the new events.
 
 An event on which any of this raises is set aside (`epoch.narrowing`), and the others go on.
 """
@@ -72,7 +72,7 @@ class Epoch:
     trigger: Trigger | None = None
 
     def without(self, marks: dict[int, int]) -> "Epoch":
-        """Drop what lies below the watermark of its partition; it is `whole` no more where something does."""
+        """Drop what lies below the watermark of its partition; it is `whole` no more if something does."""
         if all(marks[span.partition] <= span.start for span in self.spans):
             return self
         spans = tuple(

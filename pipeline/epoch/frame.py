@@ -71,7 +71,7 @@ def sort_by_identity(events: pl.DataFrame) -> pl.DataFrame:
 def encode_copy(frame: pl.DataFrame, jsonb: frozenset[str] = frozenset()) -> Iterator[bytes]:
     """Encode a frame as PostgreSQL binary COPY data (PGCOPY format), its columns in order, while it is read.
 
-    String columns become text, or jsonb where named; Binary becomes bytea (a uuid column takes its 16 bytes as they
+    String columns become text, or jsonb if named; Binary becomes bytea (a uuid column takes its 16 bytes as they
     are); Datetime(us) timestamptz, Date date, Int32 and Int64 int4 and int8.
     """
     schema = frame[:0].to_arrow(compat_level=_ARROW).schema

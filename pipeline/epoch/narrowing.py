@@ -109,9 +109,9 @@ def narrow(rows: pl.DataFrame, by: str, work: Callable[[pl.DataFrame], T], too_m
     """Do work on rows, without those on which it raises what nobody foresaw.
 
     Culprits are found by halving, in the order of the column `by`: at most 2 log2(n) + 2 runs of the work for each, and
-    as many once more where rows raise only together; of those one is found without which the others do not. `too_many`
+    as many once more if rows raise only together; of those one is found without which the others do not. `too_many`
     is asked at each culprit about the rows so far, as if the set ended there, so that a set of nothing but culprits is
-    given up early. Raises HaltError then, and where the work raises on no rows at all.
+    given up early. Raises HaltError then, and if the work raises on no rows at all.
     """
     whole = attempt(work, rows)
     if not isinstance(whole, Unforeseen):

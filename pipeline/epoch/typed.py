@@ -91,7 +91,7 @@ def _each(decode: Callable[[Any], _Typed], values: Iterable[str | None]) -> list
 
 
 def _score_decoder(rule: ScoreRule) -> Callable[[msgspec.Raw], Any]:
-    """Make a decoder of one key of `data`; where the key is absent it gives the rule's default, None if it has none."""
+    """Make a decoder of one key of `data`; if the key is absent it gives the rule's default, None if it has none."""
     kind = msgspec.defstruct("Score", [("score", int, rule.default)], rename={"score": rule.field}, gc=False)
     return msgspec.json.Decoder(kind).decode
 

@@ -15,7 +15,7 @@ from pipeline.errors import RefusedError, UnavailableError
 from pipeline.kafka.client import Account, is_authentication, reader_config, translate
 
 SCAN_RECORDS: Final = 20_000
-"""How many records are looked at for one page, where a filter leaves most of them out."""
+"""How many records are looked at for one page, if a filter leaves most of them out."""
 PAGE_BYTES: Final = 2 << 20
 _WINDOW_BYTES: Final = 8 << 20
 """What is in memory of what is looked at: of records that are larger together, fewer are."""
@@ -177,7 +177,7 @@ class Browser:
     def _refuse(self, error: KafkaError) -> None:
         """Raise what will not pass; of the rest the client recovers by itself, or the deadline comes.
 
-        Not where the account has no right to a group: the client looks for the one that it was given, and none is used.
+        Not if the account has no right to a group: the client looks for the one that it was given, and none is used.
         """
         if error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return

@@ -157,7 +157,7 @@ def turns_away(error: KafkaError) -> bool:
 def topic_id(settings: Settings, needed: AclOperation | None = None) -> str:
     """Ask the broker for the topic's id, and whether the account has the right `needed`.
 
-    Raises ConfigurationError when the topic is refused, RefusedError where the account or a certificate is, or a right
+    Raises ConfigurationError when the topic is refused, RefusedError if the account or a certificate is, or a right
     is missing, UnavailableError when no broker answers. May block for some seconds more than ASK_SECONDS.
     """
     refused: list[KafkaError] = []
@@ -213,7 +213,7 @@ def why_refused(errors: list[KafkaError], settings: Settings) -> RefusedError | 
 
 
 def _brokers(errors: list[KafkaError], settings: Settings) -> list[tuple[str, int]]:
-    """Name the brokers that errors are about, or else those to start from."""
+    """Name the brokers that errors are about, otherwise those to start from."""
     found = [met for error in errors for met in _HANDSHAKE.findall(error.str() or "")]
     if not found:
         found = re.findall(r"(\[[^\]]+\]|[^:/,\s]+):(\d+)", settings.kafka_bootstrap_servers)

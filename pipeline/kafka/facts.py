@@ -26,7 +26,7 @@ class TopicFacts:
         self._admin = KeptAdmin(settings)
 
     def ask(self, within: float) -> Facts:
-        """Ask for both. Raises what `kafka.translate` makes of Kafka's errors."""
+        """Ask for both. Raises what `kafka.client.translate` makes of Kafka's errors."""
         name = self._settings.kafka_topic
         try:
             admin = self._admin.get()

@@ -55,7 +55,7 @@ class Budget:
 
 
 class Lookup:
-    """Reads one topic here and there. Raises what `kafka.translate` makes of Kafka's errors."""
+    """Reads one topic here and there. Raises what `kafka.client.translate` makes of Kafka's errors."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -332,7 +332,7 @@ class EventProducer:
 
 
 def fault_of(topic: TopicMetadata, settings: Settings) -> PipelineError | None:
-    """Say what keeps the topic from taking events: ConfigurationError where waiting mends nothing."""
+    """Say what keeps the topic from taking events: ConfigurationError if waiting mends nothing."""
     if topic.error is not None:
         return translate(topic.error, settings)
     leaderless = [number for number, partition in topic.partitions.items() if partition.leader < 0]

@@ -34,7 +34,7 @@ _SETTING: Final = "max.message.bytes"
 
 
 class SizeLimit:
-    """What one topic takes at once, asked of it (`ask` blocks), or learnt where the account may not ask.
+    """What one topic takes at once, asked of it (`ask` blocks), or learnt if the account may not ask.
 
     `topic` is its max.message.bytes, None if it is not known. `batch` is how large a batch is made, and `largest` how
     many bytes of key and value a record may have, as far as is known.
@@ -67,7 +67,7 @@ class SizeLimit:
         self.largest = max(0, self.topic - FRAME_BYTES)
 
     def refused(self) -> None:
-        """Learn from a batch that was too large, where the topic cannot be asked: half as much from now on."""
+        """Learn from a batch that was too large, if the topic cannot be asked: half as much from now on."""
         if self.topic is None:
             self.batch = max(1, self.batch // 2)
 

@@ -78,7 +78,7 @@ class Source:
         )
 
     def poll(self, limit: int, timeout: float) -> Records:
-        """Return up to `limit` records, as soon as there are that many or else after `timeout` seconds.
+        """Return up to `limit` records, as soon as there are that many, otherwise after `timeout` seconds.
 
         Raises HaltError, ConfigurationError, and what the assignment's callbacks raise.
         """

@@ -22,7 +22,7 @@ Bounds = Mapping[int, tuple[int, int]]
 
 
 class Topic:
-    """Reads one topic; close it. Raises what `kafka.translate` makes of Kafka's errors."""
+    """Reads one topic; close it. Raises what `kafka.client.translate` makes of Kafka's errors."""
 
     def __init__(self, settings: Settings, group_id: str) -> None:
         self._settings = settings

@@ -1,4 +1,5 @@
 """The embedded Kafka, PostgreSQL and Valkey, and `gamemetrics run` on top of them.
 
-Nothing of a deployment depends on it, and it needs neither root, nor Docker, nor a Java of the machine's.
+A deployment starts nothing of it: no layer but `cli` imports it, whose commands ask `settings` whether a stack of this
+checkout is meant. It needs neither root, nor Docker, nor a Java of the machine's.
 """

@@ -1,4 +1,4 @@
-"""What an operator asks of a running pipeline: migrate, lag, keys, dead letters, a rebuilt cache.
+"""What an operator asks of a running pipeline: migrate, lag, keys, dead letters, refusals, a rebuilt cache.
 
 Nothing here prints or parses a command line.
 """

@@ -120,7 +120,7 @@ def _distribute(connection: psycopg.Connection) -> list[str]:
 def _make_partitions(connection: psycopg.Connection, ahead: int) -> int:
     """Make them, a few in each transaction, for its locks are kept to its end; returns how many.
 
-    Where somebody is in the way they are left to the consumers: a rollout does not wait for that.
+    If somebody is in the way they are left to the consumers: a rollout does not wait for that.
     """
     made = 0
     for ledger in LEDGERS:

@@ -249,7 +249,7 @@ def _read(columns: Sequence[str], of: sql.SQL) -> sql.Composed:
 def _in_order(events: pl.DataFrame) -> pl.DataFrame:
     """Order copies of one identity as they came.
 
-    An epoch is sorted by identity alone, which leaves it to chance which of two copies comes first; where their
+    An epoch is sorted by identity alone, which leaves it to chance which of two copies comes first; if their
     contents differ, groups that keep different projections would count different ones, and so would a replay.
     """
     return events.sort(*IDENTITY, "partition", "offset")

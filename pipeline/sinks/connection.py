@@ -95,7 +95,7 @@ class Held:
 
 @contextmanager
 def unblocking(connection: psycopg.Connection) -> Iterator[None]:
-    """Where a lock is not had within STANDSTILL_SECONDS, end the sessions that stand still in a COPY for as long.
+    """If a lock is not had within STANDSTILL_SECONDS, end the sessions that stand still in a COPY for as long.
 
     Raises psycopg.errors.LockNotAvailable all the same: the caller tries again.
     """
@@ -108,7 +108,7 @@ def unblocking(connection: psycopg.Connection) -> Iterator[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what the driver raises as UnavailableError, and as RefusedError where a right is missing.
+    """Raise what the driver raises as UnavailableError, and as RefusedError if a right is missing.
 
     All of it: which error a server in trouble gives (a missing table during a migration, a full disk, a deadlock, a
     restart) says little about whether it passes, and nothing may be dead-lettered or lost because a server is unwell.
@@ -169,7 +169,7 @@ def unavailable(error: psycopg.Error) -> UnavailableError:
 
 
 def copy_in(connection: psycopg.Connection, target: sql.Composable, data: Iterable[bytes]) -> None:
-    """Copy binary COPY data into a table, given with its columns where not all are meant."""
+    """Copy binary COPY data into a table, given with its columns if not all are meant."""
     statement = sql.SQL("COPY {} FROM STDIN (FORMAT binary)").format(target)
     with connection.cursor().copy(statement) as copy:
         for piece in data:

@@ -26,7 +26,7 @@ SHARDED: Final = (
 whose commit decides: the watermark and the horizon move with that, and not a moment before or after it."""
 
 OVERRIDE: Final = "gamemetrics.dialect"
-"""A setting of the database (ALTER DATABASE ... SET) that names the dialect where the server does not tell it."""
+"""A setting of the database (ALTER DATABASE ... SET) that names the dialect if the server does not tell it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Dialect:
     """Adds what is late to the all-time board, of which settled days are a part."""
 
 
-# Where another session inserts the same key at the same moment this raises unique_violation, and the epoch is written
+# If another session inserts the same key at the same moment this raises unique_violation, and the epoch is written
 # again.
 PLAIN: Final = Dialect(
     "plain",
@@ -115,7 +115,7 @@ _UNCOMMITTED: Final = (
 def dialect_of(connection: psycopg.Connection) -> Dialect:
     """Return the dialect of the server that a connection leads to.
 
-    Raises psycopg.Error, and ConfigurationError where the database's override names none.
+    Raises psycopg.Error, and ConfigurationError if the database's override names none.
     """
     row = connection.execute(_ASK, (OVERRIDE,)).fetchone()
     named, citus, database = row if row is not None else (None, False, "")

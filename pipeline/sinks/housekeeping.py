@@ -45,7 +45,7 @@ class Housekeeping:
         self._held.close()
 
     def step(self, chore: Chore) -> bool:
-        """Do a little of a chore, where something is due; whether there may be more of it.
+        """Do a little of a chore, if something is due; whether there may be more of it.
 
         Raises UnavailableError if somebody is in its way, and while PostgreSQL's clock and this process's differ: a
         clock that leapt would let days go that are wanted, or make partitions of years.

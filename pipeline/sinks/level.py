@@ -45,7 +45,7 @@ class Cache:
         self._held.close()
 
     def level(self, partitions: Iterable[int]) -> None:
-        """Bring the partitions in Redis to where PostgreSQL stands, from the outbox or else by a rebuild.
+        """Bring the partitions in Redis to where PostgreSQL stands, from the outbox, otherwise by a rebuild.
 
         Raises UnavailableError; calling again goes on where it stopped.
         """

@@ -1,7 +1,7 @@
 """The PostgreSQL sink: one transaction an epoch holds its effects, its debts to Redis and its watermark.
 
 The transaction in its order: fence, admit, merge, bury, owe, advance. What is merged and owed was aggregated before,
-on the guess that every event is new (`epoch.prepare`); where admission finds otherwise it is aggregated again.
+on the guess that every event is new (`epoch.prepare`); if admission finds otherwise it is aggregated again.
 """
 
 from collections import Counter
@@ -58,7 +58,7 @@ class Fates:
 class Written:
     """What became of an epoch: `spans` are all of its own, below whose stops everything is written now.
 
-    `fates` and `calls` (what Redis is owed) are of this transaction. It is not `complete` where part of the epoch was
+    `fates` and `calls` (what Redis is owed) are of this transaction. It is not `complete` if part of the epoch was
     there already, because its commit's answer was lost or a peer wrote it: the rest of the calls is in the outbox.
     """
 
@@ -128,7 +128,7 @@ class PostgresSink:
         return self._write(mended)  # raises it if no event is to blame
 
     def _write(self, epoch: Epoch) -> Written:
-        """Write an epoch, in more than one transaction where its events lie in too many partitions for one."""
+        """Write an epoch, in more than one transaction if its events lie in too many partitions for one."""
         days = self._place()
         if days.few(epoch.events, MOST_PARTITIONS):
             return self._write_at_once(epoch)

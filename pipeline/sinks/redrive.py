@@ -1,7 +1,7 @@
 """A dead letter as it is read to be looked at or sent again, and what is sent in its place.
 
 It keeps the identity it had: if it carried no event_id or no timestamp, it is given those of its first place in the
-topic, so that sending it twice, or again after only some of several were acknowledged, is one event. Where that place
+topic, so that sending it twice, or again after only some of several were acknowledged, is one event. If that place
 has no time either (a record's own may be any number), it is the time at which the first service met it.
 """
 

@@ -121,7 +121,7 @@ def refill_key(connection: psycopg.Connection, client: "redis.Redis", key: str, 
 
     @contextmanager
     def guard() -> "Iterator[Pipeline]":
-        connection.execute("SELECT")  # raises where the session, and its lock, ended while this process stood still
+        connection.execute("SELECT")  # raises if the session, and its lock, ended while this process stood still
         with redis_translated(client), client.pipeline(transaction=True) as pipe:
             yield pipe
 

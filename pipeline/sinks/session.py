@@ -58,7 +58,7 @@ _WHERE_KNOWN: Final[Mapping[str, str]] = {
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "60s",
 }
-"""Set where the server knows them, and not read back."""
+"""Set if the server knows them, and not read back."""
 
 _SET: Final = (
     "SELECT name, CASE WHEN current_setting(name, true) IS NOT NULL THEN set_config(name, value, false) END"

@@ -287,7 +287,7 @@ def _why_not(group: GroupStanding, original: FoundRecord | None) -> str:
 
 
 def _redis_state(group: GroupStanding, offset: int | None) -> State:
-    """Whether Redis has a record; where its place is not known, whether Redis has all that is counted."""
+    """Whether Redis has a record; if its place is not known, whether Redis has all that is counted."""
     if group.redis_fault:
         return "none"
     if not group.counted or group.redis is None or group.mark is None:

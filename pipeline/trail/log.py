@@ -164,7 +164,7 @@ class LogSearch:
     def _search(
         self, asked: Asked, stretches: Iterable[Stretch], budget: Budget, row: Row | None = None
     ) -> FoundRecord | None:
-        """Return the first record of the event, and where its row is known, the first that came in when that says."""
+        """Return the first record of the event, and, if its row is known, the first that came in when that says."""
         if budget.spent:
             return None
         doubtful: FoundRecord | None = None

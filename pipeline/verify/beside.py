@@ -54,7 +54,7 @@ class Beside:
             self._second.close()
 
     def runs(self) -> list[Run]:
-        """Return the runs into which the ledger's days fall; one where there are few.
+        """Return the runs into which the ledger's days fall; one if there are few.
 
         The first and the last are open, so that a day made meanwhile is in one.
         """

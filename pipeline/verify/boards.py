@@ -38,7 +38,7 @@ _NO_EXPIRY: Final = -1
 
 @dataclass(slots=True)
 class Places:
-    """Places that differ, by board key: players; none where the board differs as a whole, in its type or its expiry."""
+    """Places that differ, by board key: players; none if the board differs as a whole, in its type or its expiry."""
 
     players: dict[str, set[str]] = field(default_factory=dict)
 
@@ -61,7 +61,7 @@ class BoardPages:
         self.compared = 0
 
     def suspects(self, found: Places, advance: Advance, *, proven: bool) -> Iterator[None]:
-        """Compare all as it comes, with what was proven or else with the boards; adds the places that differ.
+        """Compare all as it comes, with what was proven or with the boards; adds the places that differ.
 
         Yields after each page.
         """
@@ -156,7 +156,7 @@ class BoardPages:
                 found.add(key, players[place])
 
     def _compare_size(self, key: str, size: int, found: Places) -> None:
-        """Where a board has more or fewer places than it should, look for those that should not be there."""
+        """If a board has more or fewer places than it should, look for those that should not be there."""
         with redis_translated():
             kind = _kind(self._client.type(key))
         if kind not in {"zset", "none"} or _parts(key) is None:

@@ -28,7 +28,7 @@ _FORGET: Final = (
 class Checkpoint:
     """One partition: below `next_offset` each of so many records has its fate, so many of them are dead letters.
 
-    It is not `whole` where records were gone from the log before they were read.
+    It is not `whole` if records were gone from the log before they were read.
     """
 
     partition: int
@@ -80,7 +80,7 @@ class Checkpoints:
         return ProofState(*row) if row is not None else None
 
     def begin(self, *, sums: bool) -> None:
-        """Forget what was proven, in the caller's transaction; of the sums only where the group has them."""
+        """Forget what was proven, in the caller's transaction; of the sums only if the group has them."""
         for statement in _FORGET:
             self._connection.execute(statement, self._key)
         self._connection.execute("INSERT INTO pipeline_proof_state (group_id, topic) VALUES (%s, %s)", self._key)

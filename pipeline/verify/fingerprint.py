@@ -30,7 +30,7 @@ _load: Final = json.JSONDecoder(parse_float=_number, parse_int=_number).decode
 
 
 def _told_apart(value: object) -> Hashable:
-    """Equal where JSON values are."""
+    """Equal if the JSON values are."""
     if isinstance(value, dict):
         return frozenset((key, _told_apart(item)) for key, item in value.items())
     if isinstance(value, list):

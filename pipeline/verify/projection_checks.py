@@ -65,7 +65,7 @@ class GroupCheck:
         self._sums(expected, self.stored.ledger, self.stored.ledger_start)
 
     def check_players(self) -> None:
-        """Compare only events and sums, where the source and what is stored are of the same few players."""
+        """Compare only events and sums, if the source and what is stored are of the same few players."""
         self._bound()
         good = within(self.source.good, self.group.marks)
         expected = admissible(good.join(self.stored.dead_letters, on=PLACE, how="anti"))

@@ -80,7 +80,7 @@ class RedisComparison:
     def touched(self, players: list[str], places: list[tuple[str, str, date]], *, level: bool) -> None:
         """Compare the hashes of players, and the boards that places (game, player, day) are on.
 
-        The boards are compared with what was proven, which is not yet what is there where consumers were ahead.
+        The boards are compared with what was proven, which is not yet what is there if consumers were ahead.
         """
         self.boards_owed |= not level
         if self._hashes is not None:

@@ -73,7 +73,7 @@ class Read:
 class Step:
     """What a step came to: how many records it proved, whether it was level, and what is left of the sums.
 
-    `moved` is False where another verifier was there first, and nothing was done.
+    `moved` is False if another verifier was there first, and nothing was done.
     """
 
     moved: bool

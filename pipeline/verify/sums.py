@@ -97,7 +97,7 @@ SELECT game_id, player_id, day, score FROM proof_parts WHERE score IS NOT NULL A
 _CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores, proof_parts"
 
 _PAGE: Final = "SELECT player_id FROM events WHERE player_id > %(after)s ORDER BY player_id LIMIT 1 OFFSET %(events)s"
-# By the counters, which are nearly right, where to look at the events would lock too many days.
+# By the counters, which are nearly right, if looking at the events would lock too many days.
 _PAGE_BY_COUNTERS: Final = """
 SELECT player_id
 FROM (SELECT player_id, sum(sum(events)) OVER (ORDER BY player_id) AS so_far

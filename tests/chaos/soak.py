@@ -217,7 +217,7 @@ class Soak:
     # -- the run -------------------------------------------------------------------------------------------------------
 
     def run(self, seconds: float) -> list[Sample]:
-        """Break things for so long, then let all of it settle and hold the sinks to the topic."""
+        """Break things for so long, then let all of it come to rest and hold the sinks to the topic."""
         began = sampled = monotonic()
         samples: list[Sample] = []
         self.man()

@@ -83,14 +83,35 @@ def test_the_image_sets_only_what_the_code_or_python_reads() -> None:
     assert "HOST" in image_names()
 
 
-def test_the_docs_name_each_setting_with_its_default() -> None:
-    expected = {
-        name.upper(): str(default.get_secret_value() if hasattr(default, "get_secret_value") else default)
-        for name, default in ((name, field.default) for name, field in Settings.model_fields.items())
+def defaults() -> dict[str, str]:
+    """What each variable is if it is not set: "-" for nothing."""
+    given = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+    texts = {
+        name: str(default.get_secret_value() if hasattr(default, "get_secret_value") else default)
+        for name, default in given.items()
     }
     empty = {"": "-", "None": "-"}
-    shown = {name: f"`{empty.get(value, value)}`" for name, value in expected.items()}
-    assert documented() == {**shown, "SECRETS_DIR": "`-`"}
+    return {name: empty.get(text, text) for name, text in texts.items()} | {"SECRETS_DIR": "-"}
+
+
+def test_the_docs_name_each_setting_with_its_default() -> None:
+    assert documented() == {name: f"`{default}`" for name, default in defaults().items()}
+
+
+def test_the_readme_gives_the_settings_that_matter_first_with_their_defaults() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`[A-Z0-9_]+` ?)+) \| (.*?) \|", text, re.MULTILINE)
+    assert len(rows) > 1
+    known = defaults()
+    for names, shown in rows:
+        expected = [known[name] for name in NAME.findall(names)]
+        assert re.findall(r"`(.*?)`", shown) == [default for default in expected if default != "-"], names
+
+
+def test_no_other_page_has_a_table_of_defaults() -> None:
+    tables = re.compile(r"^\|.*\bdefault\b.*\|\n\|-", re.MULTILINE | re.IGNORECASE)
+    pages = sorted((ROOT / "docs").glob("*.md"))
+    assert [page.name for page in pages if tables.search(page.read_text(encoding="utf-8"))] == ["settings.md"]
 
 
 def test_the_docs_name_no_variable_that_nothing_reads() -> None:

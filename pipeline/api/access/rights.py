@@ -13,7 +13,7 @@ from pipeline.api.http.replies import Refusal
 About = Literal[
     "the game in the path", "the games in the body", "the games of the key", "the game of the event", "every game"
 ]
-"""Which games a call touches. Of those in the body each event is judged for itself, with `game_fault`; where it is
+"""Which games a call touches. Of those in the body each event is judged for itself, with `game_fault`; if it is
 those of the key, the answer holds what that key may see (`api.refusals.shared`); of what is found to be another game's,
 `hide_other_games` says no more than of what is not there."""
 

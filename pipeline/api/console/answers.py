@@ -1,4 +1,4 @@
-"""The console's replies: never kept by anybody, and 503 with a reason where a server is away."""
+"""The console's replies: never kept by anybody, and 503 with a reason if a server is away."""
 
 import contextlib
 from collections.abc import Iterator

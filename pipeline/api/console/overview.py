@@ -169,7 +169,7 @@ class Composer:
     def _age(self, marks: Sequence[Mark], offsets: Mapping[int, int], now: float) -> float:
         """Return the age of the oldest record at or past these offsets.
 
-        Where the log had it before this process looked, no record came to be written since the mark moved last: it is
+        If the log had it before this process looked, no record came to be written since the mark moved last: it is
         about as old as that, if that is longer ago.
         """
         oldest = 0.0

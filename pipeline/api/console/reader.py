@@ -22,7 +22,7 @@ class Reader:
         self._waiting = 0
 
     async def page(self, read: Callable[[Browser], Page]) -> Page:
-        """Read a page. Raises Refusal (503) where too many wait for theirs, and what the browser raises."""
+        """Read a page. Raises Refusal (503) if too many wait for theirs, and what the browser raises."""
         if self._waiting >= _MOST_WAITING:
             raise unavailable("the topic is being read for others")
         self._waiting += 1

@@ -1,7 +1,7 @@
 """POST: dead letters redriven or dropped, a part at a time, each part with its row of the audit.
 
 Asked with `preview`, nothing is done and what would be is told. A record is sent through the edge's own producer, which
-never holds up the loop; it is marked, and the audit written, in one statement after Kafka has it. Where the process
+never holds up the loop; it is marked, and the audit written, in one statement after Kafka has it. If the process
 ends between the two it is sent again by the next redrive, and counts once, for it keeps its identity.
 """
 

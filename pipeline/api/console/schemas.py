@@ -208,7 +208,7 @@ class WholeLetter(Letter, frozen=True):
 class Change(msgspec.Struct, frozen=True):
     """What was done to dead letters, or would be: how many, and the first of them.
 
-    Not `done` where more are left: ask again.
+    Not `done` if more are left: ask again.
     """
 
     count: int

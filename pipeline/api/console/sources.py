@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 
 class Pace:
-    """How often a server is asked: each second while somebody watches, else every five."""
+    """How often a server is asked: each second while somebody watches, otherwise every five."""
 
     def __init__(self) -> None:
         self._watched = asyncio.Event()

@@ -77,7 +77,7 @@ def _partition(head: Head) -> int:
 
 
 def _filter(player_id: str | None, event_type: str | None) -> Filter:
-    """Make what picks records: by the key or the header as the edge sets them, or else by what is in the value."""
+    """Make what picks records: by the key or the header as the edge sets them, otherwise by what is in the value."""
     if player_id is None and event_type is None:
         return lambda _: True
     player, kind = (

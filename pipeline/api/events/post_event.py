@@ -109,7 +109,7 @@ class _Receipt(msgspec.Struct, gc=False):
             context.metrics.published += 1
             limits = b"" if self.allowance is None else self.allowance.header_lines()
             event_id = accepted.event_id.encode()
-            # Without an offset, where a broker knew the record again from a try whose answer was lost.
+            # Without an offset, if a broker knew the record again from a try whose answer was lost.
             if message is None or (offset := message.offset()) is None:
                 self.connection.reply(200, _UNPLACED % (limits, event_id))
             else:

@@ -44,7 +44,7 @@ class Stamps:
     """The process's source of ticks. It goes back only if it was further ahead than MOST_AHEAD_MS of the wall clock.
 
     A clock that is slewed or steps a little does not show. One that was wrong is not believed for longer than it says
-    so: else a single reading two days ahead would stamp every event of the process with it, and none of them count. A
+    so: otherwise one reading two days ahead would stamp every event of the process with it, and none of them count. A
     reading that leaps is read again at once, and of two that differ the one nearer to the last tick is taken.
     """
 

@@ -236,7 +236,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def drain(self) -> None:
-        """Close now if nothing is owed to the client, else after the reply at hand."""
+        """Close now if nothing is owed to the client, otherwise after the reply at hand."""
         if self.state == BUSY:
             self._last = True
         elif self.state == STUCK and self._streams:
