@@ -12,11 +12,14 @@ is counted: that is the watermark's, in the one transaction of `sinks.postgres`,
     postgres  Write (PostgresSink, Admission)                 an Epoch               a Written
                                          (between two epochs) what Redis has applied
     redis     Apply (RedisSink, Cache)                        a Written              spans
-    housekeeping  Housekeeping of Upkeep                      a round to do          nothing; nobody waits for it
+    housekeeping  Housekeeping of Upkeep, and its             a round to do          the schedules back; nobody waits
+                  schedules while a round is under way
+    health    nothing                                         ConsumerHealth to read answers to probes
 
 What is given goes through a thread's queue or its future, and is changed by nobody afterwards. What owns a connection
 is called by its own thread alone, and closed by the loop once the others have ended; so the threads beside and redis
-each have a RedisSink and a Cache of their own. Shared are only the event that `stop` sets and ConsumerHealth. The
+each have a RedisSink and a Cache of their own. Shared are only the event that `stop` sets, ConsumerHealth, the
+registry of metrics, and what Settings last read of a secret's file (any thread may replace it: both are right). The
 threads are daemons: one that hangs with a server is left to it at the end, and so is what it owns.
 """
 

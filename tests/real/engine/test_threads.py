@@ -7,9 +7,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.contract.offsets import Positions
 from pipeline.engine import consumer as engine
 from pipeline.engine.intake import Intake
 from pipeline.engine.lag import LagMeter
+from pipeline.engine.stages import Apply, Prepare, Write
+from pipeline.engine.standings import Standings
+from pipeline.engine.upkeep import Upkeep
+from pipeline.epoch.batch import Batcher
 from pipeline.epoch.decode import Decoder
 from pipeline.kafka.source import Source
 from pipeline.sinks.admission import Admission
@@ -26,19 +31,18 @@ from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
-OWNED = (
-    Source,
-    Intake,
-    LagMeter,
-    Registry,
-    Decoder,
-    PostgresSink,
-    Admission,
-    RedisSink,
-    Cache,
-    FaultReport,
-    Housekeeping,
-)
+LOOP = "consumer-all"
+OWNERS: dict[type, frozenset[str]] = {
+    **dict.fromkeys((Source, Intake, Batcher, Positions, LagMeter, Standings, Upkeep), frozenset({LOOP})),
+    Registry: frozenset({"beside"}),
+    **dict.fromkeys((Prepare, Decoder), frozenset({"prepare"})),
+    **dict.fromkeys((Write, PostgresSink, Admission), frozenset({"postgres"})),
+    Apply: frozenset({"redis"}),
+    **dict.fromkeys((RedisSink, Cache), frozenset({"beside", "redis"})),
+    FaultReport: frozenset({"prepare", "postgres"}),
+    Housekeeping: frozenset({"housekeeping"}),
+}
+"""Which threads the table in the consumer's docstring gives the objects of a class to: each of them to one."""
 
 
 class Calls:
@@ -46,23 +50,26 @@ class Calls:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.objects: dict[int, object] = {}  # kept, so that no other takes its id
-        self.threads: dict[int, set[str]] = {}
-        for kind in OWNED:
+        self.threads: dict[int, set[tuple[str, int | None]]] = {}
+        for kind in OWNERS:
             for name, function in list(vars(kind).items()):
-                if callable(function) and not name.startswith("_") and name != "close":
+                public = name == "__call__" or not name.startswith("_")
+                if callable(function) and public and name != "close":
                     patch.setattr(kind, name, self._noted(function))
 
     def _noted(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(function)
         def noted(this: object, *args: Any, **kwargs: Any) -> Any:
-            self.objects[id(this)] = this
             thread = threading.current_thread()
-            self.threads.setdefault(id(this), set()).add(f"{thread.name} {thread.ident}")
+            if thread is threading.main_thread():  # which makes the consumer, and calls nothing of it afterwards
+                return function(this, *args, **kwargs)
+            self.objects[id(this)] = this
+            self.threads.setdefault(id(this), set()).add((thread.name, thread.ident))
             return function(this, *args, **kwargs)
 
         return noted
 
-    def of(self, kind: type) -> list[set[str]]:
+    def of(self, kind: type) -> list[set[tuple[str, int | None]]]:
         """The threads of each object of a class."""
         return [self.threads[key] for key, one in self.objects.items() if type(one) is kind]
 
@@ -82,12 +89,13 @@ def test_what_owns_a_connection_is_called_by_one_thread(place: Place, monkeypatc
         caught_up(place)
         with place.pg() as connection:
             eventually(lambda: connection.execute("SELECT count(*) FROM pipeline_outbox").fetchone() == (0,))
-    for kind in OWNED:
+    for kind, owners in OWNERS.items():
         found = calls.of(kind)
-        assert found, kind
         assert all(len(threads) == 1 for threads in found), (kind, found)
-    roles = {next(iter(threads)).partition("_")[0].partition(" ")[0] for threads in calls.of(RedisSink)}
-    assert {"beside", "redis"} <= roles, "one for the loop's standings and one for the stage"
+        names = {name for threads in found for name, _ in threads}
+        assert names, f"nobody called a {kind}: nothing was tried"
+        assert names <= owners, kind
+    assert {name for threads in calls.of(RedisSink) for name, _ in threads} == OWNERS[RedisSink], "one for each"
 
 
 def fed(place: Place) -> bool:
