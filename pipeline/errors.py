@@ -43,10 +43,10 @@ class UnavailableError(PipelineError):
 
 
 class RefusedError(UnavailableError):
-    """A server turns us away: the account, a right of it, or a certificate of either side.
+    """A server turns us away: the account, a right of it, a certificate of either side, or it lacks what we ask for.
 
-    Waiting alone does not mend it, but whoever grants the right does, or sees to the password or the certificate. At
-    the start it is a wrong configuration.
+    Waiting alone does not mend it, but whoever grants the right does, or sees to the password, the certificate or the
+    server. At the start it is a wrong configuration.
     """
 
 

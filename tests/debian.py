@@ -133,8 +133,10 @@ def redis_server(kind: Flavour, directory: Path, *more: str) -> Iterator[RedisSe
 
 
 @contextlib.contextmanager
-def pgbouncer(directory: Path, port: int, account: tuple[str, str], **settings: str) -> Iterator[int]:
-    """Run a pooler before the PostgreSQL on a port until the block ends; gives its own port."""
+def pgbouncer(
+    directory: Path, port: int, account: tuple[str, str], database: str = "*", **settings: str
+) -> Iterator[int]:
+    """Run a pooler before the PostgreSQL on a port, for one database or all; gives its own port."""
     # It refuses to run as root, and another account does not see into root's cache.
     found, mine = Unpacked(shutil.copytree(unpacked(*POOLER).root, directory / "programs", symlinks=True)), free_port()
     users = directory / "users.txt"
@@ -150,7 +152,7 @@ def pgbouncer(directory: Path, port: int, account: tuple[str, str], **settings: 
     }
     configuration = directory / "pgbouncer.ini"
     text = "\n".join(f"{name} = {value}" for name, value in lines.items())
-    configuration.write_text(f"[databases]\n* = host=127.0.0.1 port={port}\n[pgbouncer]\n{text}\n")
+    configuration.write_text(f"[databases]\n{database} = host=127.0.0.1 port={port}\n[pgbouncer]\n{text}\n")
     runs_as = unprivileged_account()
     if runs_as is not None:
         for path in (directory, users, configuration):

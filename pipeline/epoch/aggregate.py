@@ -17,6 +17,10 @@ MAX_OPERATIONS: Final = 5_000
 
 _HASH_OVERHEAD: Final = 2  # the total and the last event, beside one increment an event type
 
+_MOST_TYPES: Final = 500
+"""Event types of a player in one row of a call. Pieces are cut to leave room for the dearest row, so one player of
+thousands of types would make a call of each other player's; and he might not fit into one himself."""
+
 _LARGE: Final = 20_000
 """Rows from which keys are packed; below, looking at the keys first costs more than it saves."""
 _PACKED: Final = 2**63
@@ -134,8 +138,15 @@ def chunk(deltas: Deltas, expiry: Expiry) -> list[Chunk]:
 
 
 def _stats_chunks(counts: pl.DataFrame) -> list[Chunk]:
-    """Columns: k (hash key), t (event types), n (increments), s (total), l (last event, comparable as text)."""
-    players = counts.group_by("partition", "player", maintain_order=True).agg(
+    """Columns: k (hash key), t (event types), n (increments), s (their total), l (last event, comparable as text).
+
+    A player of more than _MOST_TYPES has several rows, each with the total of its own types: they may lie in several
+    calls, and after each of these his total is the sum of his types.
+    """
+    keys: list[str | pl.Expr] = ["partition", "player"]
+    if (counts["player"] == counts["player"].shift(_MOST_TYPES)).any():
+        keys.append((pl.int_range(pl.len()).over("partition", "player") // _MOST_TYPES).alias("part"))
+    players = counts.group_by(keys, maintain_order=True).agg(
         pl.col("player_id").first(),
         t="event_type",
         n="events",
@@ -167,9 +178,9 @@ def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> list[Chunk]:
 
 
 def _cut(rows: pl.DataFrame, cost: pl.Expr) -> pl.DataFrame:
-    """Mark each row with its piece: of one partition, and of at most MAX_OPERATIONS commands (or one row)."""
+    """Mark each row with its piece: of one partition, and of at most MAX_OPERATIONS commands; a row costs far less."""
     sorted_rows = rows.sort("partition", maintain_order=True).with_columns(cost=cost)
-    limit = pl.max_horizontal(MAX_OPERATIONS - pl.col("cost").max(), 1)  # a piece may run over by its last row
+    limit = MAX_OPERATIONS - pl.col("cost").max()  # a piece may run over by its last row
     spent = (pl.col("cost").cum_sum() - pl.col("cost")).over("partition")
     return sorted_rows.with_columns(piece=pl.struct("partition", spent // limit).rle_id())
 

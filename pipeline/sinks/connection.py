@@ -7,11 +7,12 @@ from typing import Final
 
 import psycopg
 from psycopg import sql
+from psycopg.conninfo import make_conninfo
 
 from pipeline import tls
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
-from pipeline.sinks import session
+from pipeline.sinks import session, sqlstate
 from pipeline.sinks.session import parameters, pin
 
 _END_STANDING_COPIES: Final = (
@@ -20,15 +21,31 @@ _END_STANDING_COPIES: Final = (
     " AND state_change < now() - make_interval(secs => %s)"
 )
 
-_WRONG_ACCOUNT: Final = ("authentication failed", "no pg_hba.conf entry", "no password supplied")
-_WRONG_DATABASE: Final = re.compile(r'FATAL:  (database|role) ".*" does not exist')
+_BY_CODE: Final = {
+    "28000": "DB_USER, DB_PASSWORD",  # no such role, one that may not log in, no line of pg_hba.conf for it
+    "28P01": "DB_USER, DB_PASSWORD",
+    "3D000": "DB_NAME",
+    "55000": "DB_NAME",  # a database that takes no connections (datallowconn)
+    "42501": "DB_USER, DB_NAME",  # the right to connect is missing
+}
+"""Which settings a refusal concerns that no waiting mends."""
+
+_BY_TEXT: Final = (
+    (re.compile(r"authentication failed|no pg_hba.conf entry|no password supplied"), "DB_USER, DB_PASSWORD"),
+    (re.compile(r'FATAL:  database ".*" does not exist'), "DB_NAME"),
+    # A pooler's own, under a code (08P01) that may as well be a fault of the wire's
+    (re.compile(r"FATAL:  no such database"), "DB_NAME"),
+    (re.compile(r"FATAL:  no such user"), "DB_USER, DB_PASSWORD"),
+    (re.compile(r"FATAL:  unsupported startup parameter"), "DB_HOST"),
+)
+"""The same by what is said in English: libpq gives no SQLSTATE before a connection stands."""
+
 _WANTS_CERTIFICATE: Final = re.compile(r"valid client certificate|certificate authentication failed")
 _WRONG_FILE: Final = {
     "root certificate file": tls.POSTGRES.authority,
     "could not read certificate file": tls.POSTGRES.certificate,
     "private key file": f"{tls.POSTGRES.key}, {tls.POSTGRES.password}",
 }
-_REFUSED_START: Final = re.compile(r"unsupported startup parameter|permission denied for database")
 
 
 def connect(settings: Settings, application: str) -> psycopg.Connection:
@@ -121,20 +138,20 @@ def translated() -> Iterator[None]:
 
 
 def turned_away(error: psycopg.Error, settings: Settings) -> PipelineError:
-    """Tell a refusal that no waiting mends; libpq gives no SQLSTATE before a connection stands, so by its text.
+    """Tell a refusal that no waiting mends: a RefusedError, for it may be mended while we run, and a start ends for it.
 
-    The account's, the database's or a certificate's is a RefusedError: it may be mended while we run, and a start
-    ends for it. libpq says of a certificate only that it does not do, so the server is asked over TLS: blocks.
+    By its text in English, and otherwise by its SQLSTATE, for which the server is asked again. libpq says of a
+    certificate only that it does not do, so the server is asked over TLS. Blocks.
     """
     said = str(error).strip()
     if _WANTS_CERTIFICATE.search(said):
         return _lacking(said, session.certificates(settings))
-    if any(refusal in said for refusal in _WRONG_ACCOUNT):
-        return RefusedError(f"DB_USER, DB_PASSWORD: {said}")
-    if _WRONG_DATABASE.search(said):
-        return RefusedError(f"DB_NAME: {said}")
-    if _REFUSED_START.search(said):
-        return ConfigurationError(f"DB_HOST, DB_USER: {said}")
+    for text, names in _BY_TEXT:
+        if text.search(said):
+            return RefusedError(f"{names}: {said}")
+    refusals = sqlstate.codes(said, make_conninfo(**session.address(settings), options="")) & _BY_CODE.keys()
+    if refusals:
+        return RefusedError(f"{_BY_CODE[min(refusals)]}: {said}")
     return (_tls_fault(said, settings) if session.speaks_tls(settings) else None) or unavailable(error)
 
 

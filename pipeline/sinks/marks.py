@@ -28,6 +28,7 @@ OWNED_WATERMARKS: Final = (
 )
 """Where the owner of each projection stands; a partition that is NULL: nowhere yet."""
 
+_place: Final = re.compile(rb"(.+):([0-9]{1,9})", re.DOTALL)
 _mark: Final = re.compile(rb"([0-9]{1,19}):([0-9]{1,9})")
 
 
@@ -52,8 +53,7 @@ def standings_in(stored: Mapping[bytes, bytes], topic: str) -> dict[int, Standin
     """Read the hash of a group's watermarks in Redis: those of one topic, by partition."""
     standings = {}
     for name, mark in stored.items():
-        of_topic, _, partition = name.rpartition(b":")
-        read = _mark.fullmatch(mark)
-        if of_topic == topic.encode() and partition.isdigit() and read is not None:
-            standings[int(partition)] = Standing(int(read[1]), int(read[2]))
+        place, read = _place.fullmatch(name), _mark.fullmatch(mark)
+        if place is not None and place[1] == topic.encode() and read is not None:
+            standings[int(place[2])] = Standing(int(read[1]), int(read[2]))
     return standings

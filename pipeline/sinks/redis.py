@@ -42,7 +42,12 @@ _BOARD: Final = board_key("probe", ALLTIME.name)
 _PROBED: Final = (stats_key("probe"), _BOARD, filling_key("probe", _BOARD))
 LIBRARY: Final = Path(__file__).with_name("apply.lua")
 _SOCKET_SECONDS: Final = 15.0
-_CLUSTER: Final = re.compile(r"(MOVED|CROSSSLOT|CLUSTERDOWN)\b")
+_CLUSTER: Final = re.compile(r"(MOVED|CROSSSLOT|CLUSTERDOWN)\b|SELECT is not allowed in cluster mode")
+_LACKING: Final = (
+    (re.compile(r"\bDB index\b", re.IGNORECASE), "REDIS_DB: the server has no such database"),
+    (re.compile(r"unknown command"), "REDIS_HOST: it must be Redis 7 or newer, or Valkey, with all commands"),
+)
+"""What a server lacks, and no waiting brings it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,10 @@ def connect(settings: Settings) -> "redis.Redis":
 def translated(client: "redis.Redis | None" = None) -> Iterator[None]:
     """Raise what the driver raises as one of our errors; whatever it is costs the client its connections.
 
-    A missing right, a refused password and a certificate that does not do are a RefusedError, a cluster is a
-    ConfigurationError, all else is an UnavailableError. It costs the connections, for an error may say that they lead
-    to the wrong server: after a failover behind a name or a proxy they stand at one that takes no writes, READONLY, for
-    as long as they are kept.
+    A missing right, a refused password, a certificate that does not do, a database or a command that the server lacks
+    are a RefusedError, a cluster is a ConfigurationError, all else is an UnavailableError. It costs the connections,
+    for an error may say that they lead to the wrong server: after a failover behind a name or a proxy they stand at one
+    that takes no writes, READONLY, for as long as they are kept.
     """
     try:
         yield
@@ -94,6 +99,9 @@ def _refusal(error: "redis.RedisError", client: "redis.Redis | None") -> Pipelin
         return RefusedError(f"REDIS_USERNAME: the account lacks a right: {error}")
     if _CLUSTER.match(str(error)):
         return ConfigurationError(f"REDIS_HOST: it is a cluster, where the keys of one call may lie apart: {error}")
+    for text, lacking in _LACKING:
+        if text.search(str(error)):
+            return RefusedError(f"{lacking}: {error}")
     if client is not None and isinstance(error, redis.ConnectionError) and (fault := tls_fault(client, error)):
         return RefusedError(fault)
     return UnavailableError(said)

@@ -51,13 +51,13 @@ class Pair:
 
 
 class Proxy:
-    """Stands between clients and one server on loopback."""
+    """Stands between clients and one server on loopback; `told`: bytes in its answers, and as many in their place."""
 
-    def __init__(self, server_port: int, *, kafka: bool = False) -> None:
+    def __init__(self, server_port: int, *, kafka: bool = False, told: tuple[bytes, bytes] | None = None) -> None:
         self._server_port = server_port
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
-        self._names = (_advertised(server_port), _advertised(self.port)) if kafka else None
+        self._told = (_advertised(server_port), _advertised(self.port)) if kafka else told
         self._rules: list[Rule] = []
         self._pairs: list[Pair] = []
         self.accepted = 0
@@ -150,7 +150,7 @@ class Proxy:
                 if pair.late:
                     self._closed.wait(DELAY_SECONDS)
                     pair.late = False
-                pair.client.sendall(data if self._names is None else data.replace(*self._names))
+                pair.client.sendall(data if self._told is None else data.replace(*self._told))
         pair.reset()
 
     def _met(self, request: bytes) -> Rule | None:

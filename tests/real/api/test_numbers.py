@@ -82,6 +82,7 @@ def test_a_watermark_in_redis_that_is_none_is_no_standing(place: Place) -> None:
     try:
         marks = {f"{place.topic}:0": "7:1", f"{place.topic}:1": "²:0", f"{place.topic}:x": "1:0", "\udcff": "1:0"}
         marks |= {f"{place.topic}:2": "9" * 40 + ":0", f"{place.topic}:3": "5", "": ""}
+        marks |= {f"{place.topic}:{'9' * 5_000}": "1:0", f"{place.topic}:²": "1:0", f"{place.topic}:4\n": "1:0"}
         for name, mark in marks.items():
             sink.client.hset(
                 f"pipeline:watermarks:{place.group}", name.encode("utf-8", "surrogateescape"), mark.encode()

@@ -42,7 +42,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServ
 
 def at(place: Place, port: int, rights: str = "", **changes: Any) -> Place:
     """The place with another Redis: by the default account, or by one that has these rights and no others."""
-    changes |= {"redis_port": port, "redis_db": 0, "redis_password": SecretStr("")}
+    changes = {"redis_port": port, "redis_db": 0, "redis_password": SecretStr("")} | changes
     if rights:
         changes |= {"redis_username": "gm", "redis_password": SecretStr(secrets.token_hex(8))}
     return replace(place, settings=place.settings.model_copy(update=changes))
@@ -107,6 +107,31 @@ def test_keys_that_the_account_may_not_touch_stop_the_start(place: Place, server
     grant(server, place, rights)
     with pytest.raises(ConfigurationError, match=r"REDIS_USERNAME.*leaderboard:"):
         EventConsumer(settings_of(place), ROLES["all"]).run()
+
+
+def test_a_database_that_the_server_lacks_stops_the_start(place: Place, server: RedisServer) -> None:
+    place = at(place, server.port, redis_db=256)  # of 0 to 255
+    with (
+        closing(RedisSink(place.settings, place.group)) as sink,
+        pytest.raises(RefusedError, match=r"^REDIS_DB: "),
+    ):
+        sink.open()
+    with pytest.raises(ConfigurationError, match=r"^REDIS_DB: "):
+        EventConsumer(settings_of(place), ROLES["all"]).run()
+
+
+@pytest.mark.parametrize("kind", ["valkey", "redis"])
+def test_a_server_without_functions_stops_the_start(kind: str, place: Place, tmp_path: Path) -> None:
+    """As Redis before 7 has none, and some managed ones: it knows no such command."""
+    with redis_server(flavour(kind), tmp_path, "--rename-command", "FUNCTION", "") as lacking:
+        place = at(place, lacking.port)
+        with (
+            closing(RedisSink(place.settings, place.group)) as sink,
+            pytest.raises(RefusedError, match=r"^REDIS_HOST: .*Redis 7.*FUNCTION"),
+        ):
+            sink.open()
+        with pytest.raises(ConfigurationError, match=r"^REDIS_HOST: .*FUNCTION"):
+            EventConsumer(settings_of(place), ROLES["all"]).run()
 
 
 def test_a_right_taken_away_while_running_is_told_and_waited_for(place: Place, server: RedisServer) -> None:

@@ -1,6 +1,7 @@
 """Deltas against a count in plain Python, and the chunks that carry them."""
 
 import json
+import math
 import random
 import uuid
 from collections import Counter, defaultdict
@@ -9,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.contract.boards import Expiry
@@ -144,6 +145,54 @@ def test_chunks_are_cut_at_the_limit_of_operations_and_are_the_same_every_time()
         operations += sum(3 * len(p) for p in payload.get("boards", {}).get("p", []))
         assert 0 < operations <= MAX_OPERATIONS
     assert len(chunks) == 2 * (6 + 6)
+
+
+def of_types(types: list[tuple[int, int]]) -> pl.DataFrame:
+    """Counts of one player for each (partition, number of event types): the k-th type was met k + 1 times."""
+    met = [(number, partition, k) for number, (partition, most) in enumerate(types) for k in range(most)]
+    columns = {
+        "player_id": [f"p{number:06}" for number, _, _ in met],
+        "event_type": [f"t{k:05}" for _, _, k in met],
+        "partition": [partition for _, partition, _ in met],
+        "events": [k + 1 for _, _, k in met],
+        "last_event": [START + timedelta(seconds=k) for _, _, k in met],
+        "player": [number for number, _, _ in met],
+    }
+    return pl.DataFrame(columns, schema=aggregate(frame([])).counts.schema, strict=False)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9)), max_size=400),
+    st.lists(st.tuples(st.integers(0, 3), st.integers(10, 12_000)), max_size=3),
+    st.randoms(use_true_random=False),
+)
+@example([(0, 1)] * 9_000, [(0, MAX_OPERATIONS - 2)], random.Random(1))
+@settings(deadline=None, max_examples=40)
+def test_players_of_many_types_cost_calls_by_what_is_added_and_not_one_a_player(
+    light: list[tuple[int, int]], heavy: list[tuple[int, int]], chance: random.Random
+) -> None:
+    types = light + heavy
+    chance.shuffle(types)
+    chunks = chunk(Deltas(of_types(types), aggregate(frame([])).days), EXPIRY)
+    added: dict[Any, Counter[str]] = defaultdict(Counter)
+    last: dict[Any, str] = {}
+    for one in chunks:
+        stats = json.loads(one.payload)["stats"]
+        assert sum(len(t) + 2 for t in stats["t"]) <= MAX_OPERATIONS
+        for key, kinds, counts, total, moment in zip(*(stats[name] for name in "ktnsl"), strict=True):
+            assert sum(counts) == total, "whoever reads between two calls finds a total that is none"
+            added[one.partition, key].update(dict(zip(kinds, counts, strict=True)))
+            last[one.partition, key] = max(last.get((one.partition, key), ""), moment)
+    assert added == {
+        (partition, f"player_stats:p{number:06}"): {f"t{k:05}": k + 1 for k in range(most)}
+        for number, (partition, most) in enumerate(types)
+    }
+    assert {key: moment[11:19] for key, moment in last.items()} == {
+        (partition, f"player_stats:p{number:06}"): f"{START + timedelta(seconds=most - 1):%H:%M:%S}"
+        for number, (partition, most) in enumerate(types)
+    }
+    cost = sum(most + 2 for _, most in types)
+    assert len(chunks) <= 2 * math.ceil(cost / MAX_OPERATIONS) + len({partition for partition, _ in types})
 
 
 def test_dated_boards_expire_after_their_period() -> None:
