@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from weakref import WeakKeyDictionary
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
@@ -22,6 +23,9 @@ def settings_of(place: Place, role: RoleName = "all", **changes: object) -> Sett
     return place.settings.model_copy(update={"kafka_group_id": group, **changes})
 
 
+_threads: WeakKeyDictionary[EventConsumer, threading.Thread] = WeakKeyDictionary()
+
+
 @contextmanager
 def consuming(place: Place, role: RoleName = "all", **changes: object) -> Iterator[EventConsumer]:
     """Run a consumer in a thread until the block ends, then stop it and raise what it raised.
@@ -37,7 +41,7 @@ def consuming(place: Place, role: RoleName = "all", **changes: object) -> Iterat
         except PipelineError as error:
             raised.append(error)
 
-    thread = threading.Thread(target=run, name=f"consumer-{role}")
+    thread = _threads[consumer] = threading.Thread(target=run, name=f"consumer-{role}")
     thread.start()
     try:
         yield consumer
@@ -47,6 +51,11 @@ def consuming(place: Place, role: RoleName = "all", **changes: object) -> Iterat
         assert not thread.is_alive(), "the consumer did not stop within 60 s"
         if raised:
             raise raised[0]
+
+
+def ended(consumer: EventConsumer) -> bool:
+    """Tell whether a consumer that was started by `consuming` has stopped by itself."""
+    return not _threads[consumer].is_alive()
 
 
 def assigned(consumer: EventConsumer) -> list[int]:

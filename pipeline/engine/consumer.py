@@ -224,7 +224,6 @@ class EventConsumer:
                     self._land(IDLE_SECONDS)
             except (PipelineError, CancelledError) as error:
                 log.warning("epochs abandoned; they will be read again", reason=str(error))
-        self._health.running = False
         log.info("stopped")
 
     def _end_threads(self) -> None:

@@ -35,7 +35,6 @@ class ConsumerHealth:
         self._refused: dict[str, str] = {}
         self._work: dict[tuple[str, int], float] = {}
         self._partitions: frozenset[int] = frozenset()
-        self.running = True
         self._lock = threading.Lock()
 
     def turn(self) -> None:
@@ -121,19 +120,19 @@ class _Server(ThreadingHTTPServer):
             sleep(_AGAIN_SECONDS)
             raise
 
-    def process_request(self, request: socket.socket, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
         with self._lock:
             if len(self._open) >= MOST_CONNECTIONS:
                 self._give_way()
             self._open[request] = None
         super().process_request(request, client_address)
 
-    def shutdown_request(self, request: socket.socket) -> None:
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
         with self._lock:
             self._open.pop(request, None)
         super().shutdown_request(request)
 
-    def handle_error(self, request: socket.socket, client_address: Any) -> None:  # noqa: ANN401
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
         """Keep clients that are cut off, or do not read, out of the log."""
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)

@@ -17,7 +17,7 @@ from tests.chaos.faulty import LOSING, MARKED, Fault
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import Truth, assert_exact, recount
 from tests.commanding import told
-from tests.consuming import consume_all, consuming
+from tests.consuming import consume_all, consuming, ended
 from tests.events import encoded
 from tests.place import Place
 from tests.waiting import eventually
@@ -97,7 +97,7 @@ def test_a_majority_of_faults_halts_and_all_are_counted_once_mended(
             pytest.raises(HaltError, match=WHAT),
             consuming(place, dlq_halt_count=50, batch_max_wait_ms=500) as consumer,
         ):
-            eventually(lambda: not consumer.health.running, timeout=60)
+            eventually(lambda: ended(consumer), timeout=60)
     assert letters(place, "internal") == []
     consume_all(place)
     assert_exact(place)

@@ -18,7 +18,7 @@ from pipeline.local.kafka_access import create_topic, delete_topic
 from pipeline.operations.migrate import migrate
 from tests.chaos.feeding import Feed
 from tests.chaos.truth import assert_exact
-from tests.consuming import caught_up, consume_all, consuming
+from tests.consuming import caught_up, consume_all, consuming, ended
 from tests.place import Place
 from tests.waiting import eventually
 
@@ -175,7 +175,7 @@ def test_a_topic_created_again_under_a_running_consumer_stops_it(place: Place, m
             with Feed(place, 10) as other:
                 for partition in range(3):
                     other.send_these([other.event() for _ in range(20)], partition)
-                eventually(lambda: not consumer.health.running, timeout=60)
+                eventually(lambda: ended(consumer), timeout=60)
     with place.pg() as connection:
         stored = {str(row[0]) for row in connection.execute("SELECT event_id FROM events")}
     assert stored == {json.loads(value)["event_id"] for value in feed.sent}
@@ -194,7 +194,7 @@ def test_retention_past_the_watermark_stops_the_consumer_and_names_the_gap(place
 def halt(place: Place) -> None:
     """Consume until it ends by itself, and raise why."""
     with consuming(place) as consumer:
-        eventually(lambda: not consumer.health.running, timeout=30)
+        eventually(lambda: ended(consumer), timeout=30)
 
 
 def move_committed(place: Place, shift: int) -> None:

@@ -27,7 +27,7 @@ from tests.chaos.test_groups import abort_transactions
 from tests.chaos.test_moving_back import move_committed, recreate
 from tests.chaos.truth import assert_exact
 from tests.conftest import MakePlace
-from tests.consuming import assigned, caught_up, consuming
+from tests.consuming import assigned, caught_up, consuming, ended
 from tests.events import encoded
 from tests.place import Place
 from tests.waiting import eventually
@@ -164,13 +164,13 @@ def recreated_topic(here: Here) -> None:
         for partition in range(3):  # longer than before, each: the id alone tells that it is another topic
             feed.send_these([feed.event() for _ in range(100)], partition=partition)
     with pytest.raises(HaltError), consuming(here.place, **FAST) as consumer:
-        eventually(lambda: not consumer.health.running, timeout=here.patience)
+        eventually(lambda: ended(consumer), timeout=here.patience)
 
 
 def mostly_bad(here: Here) -> None:
     here.place.produce([b"junk"] * 30, partition=0)
     with pytest.raises(HaltError), consuming(here.place, dlq_halt_count=20) as consumer:
-        eventually(lambda: not consumer.health.running, timeout=here.patience)
+        eventually(lambda: ended(consumer), timeout=here.patience)
 
 
 def members_come_and_go(here: Here) -> None:

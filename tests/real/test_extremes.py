@@ -1,5 +1,7 @@
 """The smallest and the largest value of each numeric setting: what is accepted works."""
 
+from typing import Any
+
 import pytest
 
 from pipeline.config import Settings
@@ -7,7 +9,7 @@ from tests.chaos.truth import assert_exact
 from tests.consuming import caught_up, consuming
 from tests.edges import EVENT, running_edge
 from tests.events import encoded
-from tests.extremes import Numbers, extremes
+from tests.extremes import extremes
 from tests.place import Place
 
 pytestmark = pytest.mark.real
@@ -21,7 +23,7 @@ EXTREMES = dict(zip(("least", "most"), extremes(), strict=True))
 def test_a_consumer_does_with_every_number_at_its_end(which: str, place: Place) -> None:
     """What the start, an epoch, a refill, the upkeep and the end make of it."""
     changes = chosen(which)
-    Settings(**changes)  # type: ignore[arg-type]  # they are accepted
+    Settings(**changes)  # they are accepted
     with consuming(place, **changes) as consumer:
         for _ in range(2):
             place.produce([(f"p{n % 5}", encoded(player_id=f"p{n % 5}", data={"score": n})) for n in range(20)])
@@ -36,10 +38,11 @@ def test_a_consumer_does_with_every_number_at_its_end(which: str, place: Place) 
 
 @pytest.mark.parametrize("which", EXTREMES)
 def test_the_edge_does_with_every_number_at_its_end(which: str, place: Place) -> None:
-    with running_edge(place, **{name.upper(): str(value) for name, value in chosen(which).items()}) as edge:
+    environment: dict[str, Any] = {name.upper(): str(value) for name, value in chosen(which).items()}
+    with running_edge(place, **environment) as edge:
         assert edge.send(EVENT).status == 200
         assert edge.get("/api/v1/leaderboards/game-1").status in {200, 404}
 
 
-def chosen(which: str) -> Numbers:
+def chosen(which: str) -> dict[str, Any]:
     return {name: value for name, value in EXTREMES[which].items() if name not in OTHERS}

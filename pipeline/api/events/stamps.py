@@ -79,8 +79,3 @@ class Stamps:
             self._second = format_timestamp(moment)[:19]
             self._latest = format_timestamp(moment + MAX_AHEAD)[:19]
         return Tick(milliseconds, self._second, self._latest)
-
-
-def tick_at(milliseconds: int) -> Tick:
-    """Return a tick of any time."""
-    return Stamps(milliseconds).last()

@@ -12,7 +12,7 @@ from pipeline.engine import consumer as engine
 from pipeline.engine.consumer import EventConsumer
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import ConfigurationError, HaltError
-from tests.consuming import caught_up, consume_all, consuming, settings_of
+from tests.consuming import caught_up, consume_all, consuming, ended, settings_of
 from tests.dialects import IN_BOTH_DIALECTS
 from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, now
 from tests.place import Place
@@ -169,7 +169,7 @@ def test_retention_drops_days_and_what_comes_for_them_is_dead_lettered(place: Pl
 def test_most_of_an_epoch_bad_stops_loudly_loses_nothing_and_goes_on_after_the_fix(place: Place) -> None:
     place.produce([b"junk"] * 60 + [encoded()] * 1, partition=0)
     with pytest.raises(HaltError, match="60 of 61 records are bad"), consuming(place, dlq_halt_count=50) as consumer:
-        eventually(lambda: not consumer.health.running)
+        eventually(lambda: ended(consumer))
     assert rows(place, "SELECT count(*) FROM dlq_events") == [(0,)]
     consume_all(place, dlq_halt_ratio=1.0)
     assert fates(place) == (1, 0, 60)

@@ -57,8 +57,8 @@ def test_those_who_waited_for_a_lease_go_on_together() -> None:
 
 def test_those_who_waited_are_refused_together() -> None:
     async def scenario() -> None:
-        allowance, lessor = Allowance("slow", 10, 0, 0.0), Lessor()
-        assert allowance.charge_locally([10, 0], 0.0)[0], "the burst"
+        allowance, lessor = Allowance("slow", 0.01, 0, 0.0), Lessor()  # so slow that no time passes meanwhile
+        assert allowance.charge_locally([1, 0], 0.0)[0], "the burst"
         tasks = await waiting(allowance, lessor)
         lessor.may_answer.set()
         await rounds(_ROUNDS)

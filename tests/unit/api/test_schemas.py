@@ -13,10 +13,10 @@ from pipeline.api import schemas
 from pipeline.api.console import schemas as console
 from pipeline.api.edge import CALLS
 from pipeline.api.events import short_cut
-from pipeline.api.events.stamps import tick_at
 from pipeline.api.openapi import document
 from pipeline.contract.event import CLIENT_FIELDS, RECORD_FIELDS, Origin, load_scoring, parse_edge, parse_timestamp
 from pipeline.epoch import layout, typed
+from tests.ticks import tick_at
 
 DOCUMENT = json.loads(document())
 SCHEMAS = DOCUMENT["components"]["schemas"]

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.api.events.short_cut import Accepted, ShortCut
-from pipeline.api.events.stamps import Tick, tick_at
+from pipeline.api.events.stamps import Tick
 from pipeline.contract.event import (
     MAX_EVENT_BYTES,
     MAX_NESTING,
@@ -33,6 +33,7 @@ from tests.texts import (
     spaces,
     ways_of,
 )
+from tests.ticks import tick_at
 
 NOW = 1_795_000_000_000
 PLAIN = {

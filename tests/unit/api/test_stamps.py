@@ -7,8 +7,9 @@ import uuid
 
 import pytest
 
-from pipeline.api.events.stamps import MOST_AHEAD_MS, Stamps, tick_at
+from pipeline.api.events.stamps import MOST_AHEAD_MS, Stamps
 from pipeline.contract.event import parse_timestamp
+from tests.ticks import tick_at
 
 
 def test_ids_are_uuidv7_of_their_millisecond() -> None:

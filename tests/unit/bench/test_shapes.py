@@ -13,7 +13,7 @@ from bench.many import Case, cases
 from bench.shapes import SHAPES, bodies, padded, padded_like, values
 from bench.truth import sum_up
 from pipeline.api.events.short_cut import ShortCut
-from pipeline.api.events.stamps import EPOCH, tick_at
+from pipeline.api.events.stamps import EPOCH
 from pipeline.contract.event import (
     MAX_EVENT_BYTES,
     Origin,
@@ -24,6 +24,7 @@ from pipeline.contract.event import (
     record_id,
 )
 from pipeline.load.workload import Workload
+from tests.ticks import tick_at
 
 END = datetime(2026, 11, 20, tzinfo=UTC)
 TICK = tick_at((END - EPOCH) // timedelta(milliseconds=1))
