@@ -44,7 +44,7 @@ def masked(note: Note) -> bytes:
             at=at,
             key=clean(note.caller.name[:_MAX_NAME]),
             reason=clean(note.reason[:most]),
-            field=note.field[: min(most, _MAX_NAME)],
+            field=clean(note.field[: min(most, _MAX_NAME)]),
             event_type=_text(event.get("event_type"), most),
             player_id=_text(event.get("player_id"), most),
             event_id=_text(event.get("event_id"), most),
