@@ -27,7 +27,7 @@ from pipeline.contract.event import (
     Origin,
     Scoring,
     format_timestamp,
-    may_be_too_fine,
+    numbers_are_odd,
     parse_record,
     record_id,
     record_time,
@@ -125,7 +125,7 @@ class ColumnJudge:
                 found = cut(raw)
                 data = loads(raw)["data"]
                 sent = bytes(found.data)
-                if type(data) is not dict or may_be_too_fine(sent):
+                if type(data) is not dict or numbers_are_odd(sent):
                     continue
                 if found.event_type in scoring:
                     score_of(found.event_type, data, scoring)
