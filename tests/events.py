@@ -43,6 +43,35 @@ def records_of(rows: Iterable[tuple[int, int, int, bytes | None]]) -> Records:
     return Records(pl.DataFrame([(*row[:3], None, row[3]) for row in rows], schema=RECORD_COLUMNS, orient="row"))
 
 
+def from_edge(data: bytes = b'{"score":1}', timestamp: str = "2026-01-15T10:30:00.123456Z", **changed: str) -> bytes:
+    """Write a record in the edge's own layout, whatever is in it."""
+    fields = {
+        "event_type": "player_score",
+        "player_id": "player-1",
+        "game_id": "game-1",
+        "event_id": "01890000-0000-7000-8000-000000000000",
+        "timestamp": timestamp,
+        "ingested_at": "2026-01-15T10:30:00.000000Z",
+        **changed,
+    }
+    head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1]
+    return head.encode() + b',"data":' + data + b"}"
+
+
+NO_TIMES = [
+    "0000-01-01T00:00:00.000000Z",
+    "0001-01-01T00:00:00.000000Z",
+    "1969-12-31T23:59:59.999999Z",
+    "1999-12-31T23:59:59.999999Z",
+    "2000-01-01T00:30:00+01:00",
+    "9999-12-30T00:00:00.000001Z",
+    "9999-12-31T23:59:59.999999Z",
+    "9999-12-31T23:59:59-12:00",
+]
+"""RFC 3339, and no times that every part of the pipeline can hold: before 2000, or in the year 10000 or near it."""
+EDGES_OF_TIME = ["2000-01-01T00:00:00.000000Z", "9999-12-30T00:00:00.000000Z", "2000-01-01T01:00:00+01:00"]
+
+
 class Bad(NamedTuple):
     """One bad value: what it is, its bytes, and the field that the refusal must name ("" for the event as a whole)."""
 
@@ -150,6 +179,8 @@ BAD_RECORDS: list[Bad] = [
     *BAD,
     Bad("tombstone", None, ""),
     Bad("ingested_at not a time", encoded(ingested_at="yesterday"), "ingested_at"),
+    *(Bad(f"ingested_at {time}", encoded(ingested_at=time), "ingested_at") for time in NO_TIMES),
+    *(Bad(f"ingested_at {time} as the edge writes", from_edge(ingested_at=time), "ingested_at") for time in NO_TIMES),
 ]
 """What only a record can be, too: at the edge these cannot come in, or are another refusal."""
 
@@ -179,6 +210,11 @@ GOOD_BUT_RARE: list[tuple[str, bytes]] = [
     ("nine digits of a second", encoded(timestamp="2026-01-15T10:30:00.123456789Z")),
     ("lower-case t and z", encoded(timestamp="2026-01-15t10:30:00z")),
     ("upper-case event_id", encoded(event_id="550E8400-E29B-41D4-A716-446655440000")),
+    *((f"ingested_at {time}", encoded(ingested_at=time)) for time in EDGES_OF_TIME),
+    *(
+        (f"ingested_at {time} as the edge writes", from_edge(ingested_at=time, event_id=str(uuid.uuid4())))
+        for time in EDGES_OF_TIME
+    ),
     ("year 2000", encoded(timestamp="2000-01-01T00:00:00Z")),
     ("23 hours ahead", encoded(timestamp=now(timedelta(hours=23)))),
     # Players of their own: a total that passes 2^53 on its way is rounded in Redis, by the order of arrival.

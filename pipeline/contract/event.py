@@ -208,13 +208,16 @@ def parse_object(loaded: dict[str, Any], raw: bytes, origin: Origin, scoring: Sc
         raise EventError("data", "a string holds NUL, which PostgreSQL cannot store")
     if numbers_are_odd(text):
         _check_numbers(text)
+    ingested_at = _time(loaded, "ingested_at", origin.received_at or timestamp)
+    if not EARLIEST <= ingested_at <= LATEST:
+        raise EventError("ingested_at", f"must be between {EARLIEST:%Y-%m-%d} and {LATEST:%Y-%m-%d}")
     return Event(
         event_id=event_id,
         event_type=event_type,
         player_id=player_id,
         game_id=game_id,
         timestamp=timestamp,
-        ingested_at=_time(loaded, "ingested_at", origin.received_at or timestamp),
+        ingested_at=ingested_at,
         data=text,
         score=score_of(event_type, data, scoring),
     )
