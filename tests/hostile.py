@@ -51,7 +51,8 @@ WHOLE: Final = {
 }
 
 
-def _filled(*first: bytes, part: bytes) -> bytes:
+def filled(*first: bytes, part: bytes) -> bytes:
+    """Write an event whose data is a list of these values, and of as many parts as there is room for."""
     start = _HEAD % b"".join(one + b"," for one in first)
     number = (MAX_EVENT_BYTES - _ROOM - len(start)) // (len(part) + 1)
     return start + b",".join([part] * number) + _TAIL
@@ -61,7 +62,7 @@ _ODD: Final = {"": (), " and a fine number": (FINE,), " and like NUL": (LIKE_NUL
 HOSTILE: Final = [
     pytest.param(value, id=name)
     for name, value in (
-        [(name + odd, _filled(*first, part=part)) for name, part in PARTS.items() for odd, first in _ODD.items()]
+        [(name + odd, filled(*first, part=part)) for name, part in PARTS.items() for odd, first in _ODD.items()]
         + [
             (name + odd, _HEAD % b"".join(one + b"," for one in first) + whole + _TAIL)
             for name, whole in WHOLE.items()
