@@ -43,6 +43,35 @@ def records_of(rows: Iterable[tuple[int, int, int, bytes | None]]) -> Records:
     return Records(pl.DataFrame([(*row[:3], None, row[3]) for row in rows], schema=RECORD_COLUMNS, orient="row"))
 
 
+def from_edge(data: bytes = b'{"score":1}', timestamp: str = "2026-01-15T10:30:00.123456Z", **changed: str) -> bytes:
+    """Write a record in the edge's own layout, whatever is in it."""
+    fields = {
+        "event_type": "player_score",
+        "player_id": "player-1",
+        "game_id": "game-1",
+        "event_id": "01890000-0000-7000-8000-000000000000",
+        "timestamp": timestamp,
+        "ingested_at": "2026-01-15T10:30:00.000000Z",
+        **changed,
+    }
+    head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1]
+    return head.encode() + b',"data":' + data + b"}"
+
+
+NO_TIMES = [
+    "0000-01-01T00:00:00.000000Z",
+    "0001-01-01T00:00:00.000000Z",
+    "1969-12-31T23:59:59.999999Z",
+    "1999-12-31T23:59:59.999999Z",
+    "2000-01-01T00:30:00+01:00",
+    "9999-12-30T00:00:00.000001Z",
+    "9999-12-31T23:59:59.999999Z",
+    "9999-12-31T23:59:59-12:00",
+]
+"""RFC 3339, and no times that every part of the pipeline can hold: before 2000, or in the year 10000 or near it."""
+EDGES_OF_TIME = ["2000-01-01T00:00:00.000000Z", "9999-12-30T00:00:00.000000Z", "2000-01-01T01:00:00+01:00"]
+
+
 class Bad(NamedTuple):
     """One bad value: what it is, its bytes, and the field that the refusal must name ("" for the event as a whole)."""
 
@@ -117,6 +146,15 @@ BAD: list[Bad] = [
     Bad("data an array", with_data("[]"), "data"),
     Bad("data a string", with_data('"{}"'), "data"),
     Bad("NUL in data", with_data(r'{"x":"a\u0000b"}'), "data"),
+    Bad("NUL behind a repeated key", with_data(r'{"a":"\u0000","a":1}'), "data"),
+    Bad("NUL in a list behind a repeated key", with_data(r'{"a":["x",{"b":"\u0000"}],"a":1}'), "data"),
+    Bad("NUL in a key behind a repeated key", with_data(r'{"a":{"\u0000":1},"\u0061":1}'), "data"),
+    Bad("NUL after backslashes", with_data(r'{"x":"\\\\\u0000"}'), "data"),
+    Bad("a lone surrogate behind a repeated key", with_data(r'{"a":["\udc00"],"a":1}'), ""),
+    Bad("1e-20000 behind a repeated key", with_data('{"a":[1e-20000],"a":1}'), "data"),
+    Bad("1e400 behind a repeated key", with_data('{"a":[1e400],"a":1}'), ""),
+    Bad("zero with an exponent of ten digits", with_data('{"x":0e9999999999}'), "data"),
+    Bad("such a zero behind a repeated key", with_data('{"x":[-0.00E+1073741824],"x":1}'), "data"),
     Bad("NUL in a key of data", with_data(r'{"x":{"\u0000":1}}'), "data"),
     Bad("nested 33 deep", with_data('{"x":' + "[" * 31 + "]" * 31 + "}"), "data"),
     Bad("nested 900 deep", with_data('{"x":' + "[" * 900 + "]" * 900 + "}"), "data"),
@@ -141,6 +179,8 @@ BAD_RECORDS: list[Bad] = [
     *BAD,
     Bad("tombstone", None, ""),
     Bad("ingested_at not a time", encoded(ingested_at="yesterday"), "ingested_at"),
+    *(Bad(f"ingested_at {time}", encoded(ingested_at=time), "ingested_at") for time in NO_TIMES),
+    *(Bad(f"ingested_at {time} as the edge writes", from_edge(ingested_at=time), "ingested_at") for time in NO_TIMES),
 ]
 """What only a record can be, too: at the edge these cannot come in, or are another refusal."""
 
@@ -156,7 +196,10 @@ GOOD_BUT_RARE: list[tuple[str, bytes]] = [
     ("escaped astral data", with_data(r'{"x":"\ud83c\udfae"}')),
     ("exponents", with_data('{"x":1e5,"y":-2.5E-3}')),
     ("as fine as PostgreSQL holds", with_data('{"x":1e-16383,"y":0.' + "1" * 16_383 + "}")),
-    ("what looks like a number in a string", with_data('{"x":"1e-20000","y\\"1e-99999":1}')),
+    ("what looks like NUL", with_data(r'{"x":"\\u0000","y\\\\u0000":["\\\\\\u0000"],"x":1}')),
+    ("a repeated key", with_data(r'{"a":[1,"\u0001",1e-16383],"b":{"a":1},"\u0061":null}')),
+    ("zeros of long exponents", with_data('{"x":0e999999999,"y":-0.0E+000000000000001,"z":1e-0000000000000001}')),
+    ("what looks like a number in a string", with_data('{"x":"1e-20000","y\\"1e-99999":"0e9999999999"}')),
     ("large but finite", with_data('{"x":1e308,"y":' + "9" * 300 + "}")),
     ("an integer past 64 bits", with_data('{"x":99999999999999999999999}')),
     ("braces in a string", with_data('{"x":"' + "{[" * 40 + '"}')),
@@ -167,6 +210,11 @@ GOOD_BUT_RARE: list[tuple[str, bytes]] = [
     ("nine digits of a second", encoded(timestamp="2026-01-15T10:30:00.123456789Z")),
     ("lower-case t and z", encoded(timestamp="2026-01-15t10:30:00z")),
     ("upper-case event_id", encoded(event_id="550E8400-E29B-41D4-A716-446655440000")),
+    *((f"ingested_at {time}", encoded(ingested_at=time)) for time in EDGES_OF_TIME),
+    *(
+        (f"ingested_at {time} as the edge writes", from_edge(ingested_at=time, event_id=str(uuid.uuid4())))
+        for time in EDGES_OF_TIME
+    ),
     ("year 2000", encoded(timestamp="2000-01-01T00:00:00Z")),
     ("23 hours ahead", encoded(timestamp=now(timedelta(hours=23)))),
     # Players of their own: a total that passes 2^53 on its way is rounded in Redis, by the order of arrival.

@@ -43,6 +43,7 @@ class Context:
     tracer: Tracer
     arrivals: Arrivals
     stamps: Stamps = field(default_factory=Stamps)
+    judging: asyncio.Lock = field(default_factory=asyncio.Lock)  # of large batches: one at a time
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def require_kafka(self) -> None:

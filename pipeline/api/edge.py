@@ -203,6 +203,8 @@ class Edge:
             connection.reply(*route.page(head))
         elif route.get is not None:
             caller = self._caller(route, head, connection.peer, body)
+            if caller is ANYONE and self._context.keyring.private:
+                self._context.console.origins.check_host(head)
             self._context.spawn(connection, route.get(self._context, connection, head, caller))
 
     def _caller(self, route: Route, head: Head, peer: str, body: bytes | None) -> Caller:
@@ -217,6 +219,8 @@ class Edge:
         if route.right is not None and route.right.page:
             self._context.console.origins.check(head, keyless=caller is ANYONE, changes=scope == "admin")
         elif head.from_page and caller is ANYONE and body is not None and route.post is not None:
+            if self._context.keyring.private:
+                self._context.console.origins.check_host(head)
             self._context.console.origins.check_site(head)
         return caller
 

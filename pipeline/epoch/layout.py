@@ -136,7 +136,7 @@ def _sure(scoring: Scoring) -> pl.Expr:
         & _is_identifier("game_id")
         & pl.col("id").str.contains(event.UUID_PATTERN)
         & pl.col("event_timestamp").is_between(event.EARLIEST, late)
-        & pl.col("ingested_at").is_not_null()
+        & pl.col("ingested_at").is_between(event.EARLIEST, event.LATEST)
         & pl.col("data").str.contains(_DATA)
         & (pl.col("score").is_not_null() | ~pl.col("event_type").is_in(list(scoring)))
     ).fill_null(value=False)

@@ -126,7 +126,7 @@ def _sure(scoring: Scoring) -> pl.Expr:
         & pl.col("game_id").str.contains(event.ID_PATTERN)
         & pl.col("event_id_ok")
         & pl.col("event_timestamp").is_between(event.EARLIEST, late)
-        & pl.col("ingested_at").is_not_null()
+        & pl.col("ingested_at").is_between(event.EARLIEST, event.LATEST)
         & (pl.col("value").str.len_bytes() <= event.MAX_EVENT_BYTES)
         & pl.col("data").str.starts_with("{")
         & (pl.col("score").is_not_null() | ~pl.col("event_type").is_in(list(scoring)))

@@ -149,6 +149,17 @@ class EventProducer:
             self._armed = True
             self._loop.call_soon(self._turn)
 
+    def note_refused(self, error: KafkaError, size: int) -> None:
+        """Learn from what Kafka looked at and did not store, of a record of `size` bytes that the edge itself dated.
+
+        What is not about its size meets the next record too: a broker whose clock is wrong takes the edge's time from
+        none, and whoever asks must hear that the edge is not ready.
+        """
+        if error.code() in TOO_LARGE:
+            self.doubt_sizes(error, size)
+        else:
+            self.note(error)
+
     def doubt_sizes(self, error: KafkaError, size: int) -> None:
         """Ask the topic anew how much it takes, after it refused a record of `size` bytes, unless for that alone."""
         current = self._next is None and self._batch_bytes == self.sizes.batch

@@ -18,6 +18,7 @@ from pipeline.contract.event import (
     EARLIEST,
     EVENT_TYPE_PATTERN,
     ID_PATTERN,
+    LATEST,
     MAX_AHEAD,
     MAX_EVENT_BYTES,
     MAX_NESTING,
@@ -27,7 +28,7 @@ from pipeline.contract.event import (
     Origin,
     Scoring,
     format_timestamp,
-    may_be_too_fine,
+    numbers_are_odd,
     parse_record,
     record_id,
     record_time,
@@ -40,6 +41,7 @@ SHARE: Final = 0.02
 """How much of what is vouched for is judged by the plain judge too."""
 
 _EARLIEST_MICROSECONDS: Final = int(EARLIEST.timestamp()) * 1_000_000
+_LATEST_MICROSECONDS: Final = int(LATEST.timestamp()) * 1_000_000
 _AHEAD_MICROSECONDS: Final = int(MAX_AHEAD.total_seconds()) * 1_000_000
 _NUL: Final = b"\\u0000"
 # Times as the edge writes them; hours, minutes and seconds are bounded here, days by what reads them.
@@ -125,7 +127,7 @@ class ColumnJudge:
                 found = cut(raw)
                 data = loads(raw)["data"]
                 sent = bytes(found.data)
-                if type(data) is not dict or may_be_too_fine(sent):
+                if type(data) is not dict or numbers_are_odd(sent):
                     continue
                 if found.event_type in scoring:
                     score_of(found.event_type, data, scoring)
@@ -169,7 +171,7 @@ class ColumnJudge:
             & pl.col("moment").is_between(RECORD_TIMES[0], RECORD_TIMES[-1])
             & (at >= _EARLIEST_MICROSECONDS)
             & (at <= pl.col("moment") * 1000 + _AHEAD_MICROSECONDS)
-            & taken.is_not_null()
+            & taken.is_between(_EARLIEST_MICROSECONDS, _LATEST_MICROSECONDS)
         )
         marked = frame.with_columns(sound=sound.fill_null(value=False))
         passed_on = set(marked.filter(~pl.col("sound"))["row"].to_list())

@@ -52,7 +52,8 @@ ANYONE: Final = Caller("anyone", frozenset({"write", "read"}))
 class Keyring:
     """The keys in force. `replace` swaps in what the database holds; the static keys of API_KEYS stay.
 
-    Open, it lets everybody write and read; and change things (`admin`) only if it is `private`, on loopback.
+    Open, it lets everybody write and read; and change things (`admin`) only if it is `private`, on loopback. There the
+    network keeps everybody else out, and a page that a browser here shows is who might still come in.
     """
 
     def __init__(self, static: Mapping[bytes, Caller], *, may_be_open: bool, private: bool = False) -> None:
@@ -60,7 +61,7 @@ class Keyring:
         self._callers = dict(static)
         self._signers: Mapping[str, Signer] = {}
         self._may_be_open = may_be_open
-        self._private = private
+        self.private = private
         self._failures: dict[str, int] = {}
         self.wrong = 0
         self.open = may_be_open and not static
@@ -125,7 +126,7 @@ class Keyring:
         self._failures.clear()
 
     def _anyone(self, scope: Scope) -> Caller:
-        if scope == "admin" and not self._private:
+        if scope == "admin" and not self.private:
             reason = "only a key of scope admin may do this: gamemetrics keys create NAME --scope admin"
             raise Refusal(401, reason, _BEARER)
         return ANYONE

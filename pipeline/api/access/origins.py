@@ -5,7 +5,8 @@ ways are closed here. A name that an attacker points to 127.0.0.1 makes his page
 Host must be an address or a name that is known. A page of elsewhere can ask, though it can't read: what a browser says
 of its origin must be ours. And it can post a form: what changes anything is JSON with a header of its own, which a
 browser sends for another site only after asking for permission, and none is ever given. An event that needs no key
-needs no such header: it may come from any program, and from no other site's page.
+needs no such header: it may come from any program, and from no other site's page. A read of such a page may carry no
+sign that a browser makes it, so that on loopback a read without a key must have a known Host, whoever makes it.
 """
 
 import ipaddress
@@ -24,6 +25,7 @@ PAGE: Final = "console"
 _OWN: Final = frozenset({b"", b"same-origin", b"none"})
 _SHOWN: Final = 100
 _MOST_IDENTITY: Final = 200
+_REMEMBERED: Final = 1_000
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,17 +39,29 @@ class Origins:
         """Take the names, each with its port if a browser shows one, and the host that is listened on."""
         self._authorities = frozenset(name.lower() for name in names)
         self._names = frozenset(map(_name, {*self._authorities, own}))
+        self._met = set[bytes]()  # of Host, as it came: what is known
         self._identity = identity_header.lower().encode("latin-1")
         self._proxies = tuple(proxies)
 
     def check(self, head: Head, *, keyless: bool, changes: bool) -> None:
         """Raise Refusal (403, 415) for a call of another site's page; `keyless` if nobody needs a key."""
-        host = head.headers.get(b"host", b"").decode("latin-1")
-        if keyless and not self._known(_name(host)):
-            raise Refusal(403, f"Host: {host[:_SHOWN]} is not known here; CONSOLE_HOSTS lists the names that are")
+        if keyless:
+            self.check_host(head)
         self.check_site(head)
         if changes:
             self._check_change(head)
+
+    def check_host(self, head: Head) -> None:
+        """Raise Refusal (403) for a call by a name that somebody else may have pointed here."""
+        given = head.headers.get(b"host", b"")
+        if given in self._met:
+            return
+        host = given.decode("latin-1")
+        if not self._known(_name(host)):
+            raise Refusal(403, f"Host: {host[:_SHOWN]} is not known here; CONSOLE_HOSTS lists the names that are")
+        if len(self._met) >= _REMEMBERED:
+            self._met.clear()
+        self._met.add(given)
 
     def check_site(self, head: Head) -> None:
         """Raise Refusal (403) for a call that a browser makes for another site's page."""

@@ -86,7 +86,7 @@ def _publish(context: Context, connection: Connection, raw: bytes, caller: Calle
 
 def _refused(context: Context, error: KafkaError, size: int) -> Refusal:
     """Return the answer to what Kafka looked at and did not store: for ever so for a record too large by itself."""
-    context.producer.doubt_sizes(error, size)
+    context.producer.note_refused(error, size)
     if error.code() in TOO_LARGE and (fault := context.producer.sizes.lasting(size)):
         return Refusal(413, fault)
     return Refusal(503, f"Kafka refused it ({error.str()}); nothing was accepted", [("Retry-After", "1")])

@@ -28,7 +28,8 @@ from pipeline.contract.event import (
     is_event_type,
     is_identifier,
     is_uuid,
-    may_be_too_fine,
+    nests_too_deep,
+    numbers_are_odd,
     parse_edge,
     parse_timestamp,
 )
@@ -42,8 +43,6 @@ _NOTHING: Final = dict[str, Any]()
 _REMEMBERED: Final = 4096
 _REST: Final = ("", "", "00000Z", "0000Z", "000Z", "00Z", "0Z", "Z", "Z", "Z", "Z")
 """What makes a fraction six digits and Z, by its length with the point: one to nine digits, of which six are kept."""
-_WRITTEN_LEVELS: Final = 254
-"""orjson writes objects and arrays nested so deep, and refuses deeper ones."""
 
 _Given = Annotated[str, msgspec.Meta(min_length=1)]
 _Identifier = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARACTERS)]
@@ -73,17 +72,13 @@ class Accepted(Record, gc=False, frozen=True):
 class ShortCut:
     """Turns raw events into records. It remembers event types and seconds already found good."""
 
-    __slots__ = ("_cover", "_decode", "_room", "_scoring", "_seconds", "_types")
+    __slots__ = ("_decode", "_scoring", "_seconds", "_types")
 
     def __init__(self, scoring: Scoring) -> None:
         self._scoring = scoring
         self._decode = msgspec.json.Decoder(_Plain).decode
         self._types: dict[str, _Kind] = {}
         self._seconds: dict[str, str] = {}
-        self._room: list[Any] = []
-        self._cover = self._room
-        for _ in range(_WRITTEN_LEVELS - MAX_NESTING):
-            self._cover = [self._cover]
 
     def accept(self, raw: bytes, tick: Tick) -> Accepted:
         """Judge one event. Raises EventError naming the field."""
@@ -120,13 +115,13 @@ class ShortCut:
                 return None
         escaped = _BACKSLASH in raw
         brackets = raw.count(b"{") + (raw.count(b"[") if _BRACKET in raw else 0)
-        if (escaped and _NUL in raw) or (brackets > MAX_NESTING and self._nests_too_deep(data)):
+        if (escaped and _NUL in raw) or (brackets > MAX_NESTING and nests_too_deep(data)):
             return None
         # The first of two "data" keys may be the deep one.
         if brackets > MAX_OPEN and (escaped or raw.count(b'"data"') > 1):
             return None
         text = bytes(plain.data)
-        if may_be_too_fine(text):
+        if numbers_are_odd(text):
             return None
         event_id, player_id, game_id = plain.event_id, plain.player_id, plain.game_id
         timestamp = self._normal(plain.timestamp, tick) if plain.timestamp else None if event_id else tick.text
@@ -136,7 +131,9 @@ class ShortCut:
         if not ((player_id.isprintable() and game_id.isprintable()) or _are_identifiers(player_id, game_id)):
             return None
         event_id = event_id.lower() if event_id else tick.next_id()
-        player, game = (_escape(player_id), _escape(game_id)) if escaped else (player_id, game_id)
+        player, game = player_id, game_id
+        if escaped:
+            player, game = _escape(player_id), _escape(game_id)
         head = (
             f'{{"event_type":"{plain.event_type}","player_id":"{player}","game_id":"{game}","event_id":"{event_id}",'
             f'"timestamp":"{timestamp}","ingested_at":"{tick.text}","data":'
@@ -189,21 +186,6 @@ class ShortCut:
         if len(self._seconds) >= _REMEMBERED:
             self._seconds.clear()
         return self._seconds.setdefault(given, format_timestamp(moment)[:19])
-
-    def _nests_too_deep(self, data: dict[str, Any]) -> bool:
-        """Tell whether `data` is nested too deep for an event.
-
-        Levels cannot be told from the bytes, for strings hold brackets too, and a walk in Python took as long as all
-        else. orjson counts them as it writes: it is given `data` under as many levels as leave room for a good one.
-        """
-        self._room.append(data)
-        try:
-            orjson.dumps(self._cover)
-        except orjson.JSONEncodeError:
-            return True
-        finally:
-            self._room.clear()
-        return False
 
 
 def _are_identifiers(*texts: str) -> bool:

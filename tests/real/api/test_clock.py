@@ -10,6 +10,7 @@ from tests.consuming import consume_all
 from tests.edges import EVENT, EdgeUnderTest
 from tests.events import now
 from tests.place import Place
+from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
 
@@ -95,6 +96,25 @@ def test_a_200_of_a_wrong_clock_counts_and_the_next_ones_too(
         ).fetchone()
     assert ahead is not None
     assert ahead[0] >= 20
+
+
+@pytest.mark.parametrize(("path", "content"), [("/api/v1/events", STAMPED), ("/api/v1/events/batch", [STAMPED])])
+def test_it_is_not_ready_while_kafka_refuses_every_event_for_its_time(
+    edge: ClockedEdge, clock: Clock, path: str, content: object
+) -> None:
+    """Kafka takes no record more than an hour ahead of its own clock; which of the two is wrong nobody can tell."""
+    clock.off(48 * HOURS)
+    assert edge.post(path, content).status == 503
+    ready = edge.get("/health/ready")
+    assert (ready.status, "timestamp" in ready.json()["error"].lower()) == (503, True), ready.body
+    clock.off(0)
+    assert edge.post(path, content).status == 200
+    assert edge.get("/health/ready").status == 200
+    clock.off(48 * HOURS)
+    assert edge.post(path, content).status == 503
+    clock.off(0)
+    assert edge.get("/health/ready").status == 503
+    eventually(lambda: edge.answers("/health/ready"), timeout=15)
 
 
 def test_a_clients_time_is_judged_by_one_clock(place: Place, edge: ClockedEdge, clock: Clock) -> None:

@@ -168,7 +168,13 @@ def test_no_other_site_can_forge_a_change(place: Place, edge: EdgeUnderTest) -> 
     assert change(edge, "drop", {"ids": ids, "reason": "own"}, own).status == 200
 
 
-FOREIGN = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}]
+FOREIGN = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Host": "evil.example", "Origin": "http://evil.example"},
+    {"Host": "evil.example:8080", "Origin": "http://evil.example:8080", "Sec-Fetch-Site": "same-origin"},
+]
 
 
 def test_no_other_site_can_send_events_that_need_no_key(place: Place, edge: EdgeUnderTest) -> None:
@@ -188,6 +194,44 @@ def test_a_name_that_leads_here_from_elsewhere_reads_nothing(edge: EdgeUnderTest
     for path in ("overview", "stream", "games", "players/p", "dead-letters", "audit", "topic", "topic/0"):
         refused = edge.get(f"/api/v1/console/{path}", {"Host": f"evil.example:{edge.port}"})
         assert (refused.status, "CONSOLE_HOSTS" in refused.json()["error"]) == (403, True), path
+
+
+READS = [
+    "players/player-test-001/stats",
+    "leaderboards/game-test-001",
+    "leaderboards/game-test-001/players/player-test-001",
+    "refusals",
+    "events/player-test-001/0199b0c4-6d1e-7c53-9a51-3f0e8a4b7d21",
+]
+
+
+@pytest.mark.parametrize("path", READS)
+def test_reads_that_need_no_key_are_for_known_names_on_loopback(edge: EdgeUnderTest, path: str) -> None:
+    """A page that was pointed here reads by GETs that tell of no page."""
+    reads = f"/api/v1/{path}"
+    for method in ("GET", "HEAD"):
+        for host in ("evil.example", f"evil.example:{edge.port}", "localhost.evil.example", "127.0.0.1.evil.example"):
+            assert edge.request(method, reads, headers={"Host": host}).status == 403, host
+        for host in ("localhost", f"LOCALHOST:{edge.port}", f"127.0.0.1:{edge.port}", f"[::1]:{edge.port}", "10.1.2.3"):
+            assert edge.request(method, reads, headers={"Host": host}).status in {200, 404}, host
+    assert "CONSOLE_HOSTS" in edge.get(reads, {"Host": "evil.example"}).json()["error"]
+    assert edge.get("/health/ready", {"Host": "pod.of.a.cluster"}).status == 200
+    assert edge.get("/metrics", {"Host": "pod.of.a.cluster"}).status == 200
+
+
+def test_a_key_and_an_open_port_are_for_any_name(place: Place) -> None:
+    """In a cluster a service has names of its own: whoever sets API_OPEN lets in who reaches it by any."""
+    named = {"Host": "event-ingestion.games.svc:8080"}
+    event = json.dumps(EVENT).encode()
+    with running_edge(place, HOST="0.0.0.0", API_OPEN="true") as edge:
+        assert edge.get("/api/v1/leaderboards/game-test-001", named).status == 200
+        assert edge.request("POST", "/api/v1/events", event, named).status == 200
+    with running_edge(place, CONSOLE_HOSTS="api.example") as edge:
+        assert edge.get("/api/v1/leaderboards/game-test-001", {"Host": "api.example"}).status == 200
+        assert edge.request("POST", "/api/v1/events", event, named).status == 200, "a program, and no page"
+        key = make_key(place, "reader")
+        eventually(lambda: edge.send(EVENT).status == 401, timeout=5)
+        assert edge.get("/api/v1/leaderboards/game-test-001", {**named, "X-API-Key": key}).status == 200
 
 
 def test_names_that_are_configured_are_known_and_a_proxy_s_user_is_the_author(place: Place) -> None:

@@ -23,8 +23,8 @@ from pipeline.epoch.roles import ROLES
 from pipeline.epoch.typed import TypedLane
 from pipeline.errors import EventError
 from pipeline.verify.recount import Names, Recount
-from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, now
-from tests.unit.epoch.test_decode import fates, from_edge, values
+from tests.events import BAD_RECORDS, EDGES_OF_TIME, GOOD_BUT_RARE, NO_TIMES, encoded, from_edge, now
+from tests.unit.epoch.test_decode import fates, values
 from tests.unit.epoch.test_narrowing import panicking
 
 SCORING = load_scoring()
@@ -41,7 +41,10 @@ times = st.sampled_from(NEAR + BOUNDS) | st.integers(-(2**63), 2**63 - 1)
 known = st.sampled_from([bad.value for bad in BAD_RECORDS] + [value for _, value in GOOD_BUT_RARE])
 timeless = encoded(event_id=None, timestamp=None)
 ordinary = st.sampled_from([encoded(), timeless, from_edge(b'{"score":1}'), encoded(ingested_at=now())])
-contents = st.none() | st.binary(max_size=80) | values() | known | ordinary
+stamped = st.sampled_from(NO_TIMES + EDGES_OF_TIME).flatmap(
+    lambda time: st.sampled_from([encoded(ingested_at=time), from_edge(ingested_at=time)])
+)
+contents = st.none() | st.binary(max_size=80) | values() | known | ordinary | stamped
 rows = st.lists(st.tuples(times, st.none() | st.binary(max_size=4), contents), max_size=8)
 
 NESTED = [

@@ -19,7 +19,7 @@ from pipeline.epoch.frame import EVENT_SCHEMA
 from pipeline.epoch.layout import LayoutLane
 from pipeline.epoch.typed import TypedLane
 from pipeline.errors import EventError
-from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, records_of, with_data
+from tests.events import BAD_RECORDS, EDGES_OF_TIME, GOOD_BUT_RARE, NO_TIMES, encoded, from_edge, records_of, with_data
 
 SCORING = load_scoring()
 TOPIC = "player.events.raw"
@@ -125,6 +125,7 @@ trees = st.recursive(
     scalars,
     lambda children: st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=5), children, max_size=3),
 )
+bounds = st.sampled_from(NO_TIMES + EDGES_OF_TIME)
 moments = st.integers(-3 * 86_400, int(RECEIVED.timestamp()) - int(EARLIEST.timestamp()) + 3 * 86_400)
 times = moments.map(lambda s: (EARLIEST + timedelta(seconds=s, microseconds=s % 997)).isoformat()) | st.text(
     max_size=30
@@ -139,7 +140,7 @@ events = st.fixed_dictionaries(
         "player_id": identifiers,
         "game_id": identifiers,
         "timestamp": times,
-        "ingested_at": times,
+        "ingested_at": times | bounds,
         "event_id": st.uuids().map(str) | st.text(max_size=36),
         "data": score_data | trees,
         "other": trees,
@@ -167,21 +168,6 @@ def test_it_agrees_with_the_judge_on_anything(batch: list[bytes | None]) -> None
 @settings(max_examples=200, deadline=None)
 def test_it_agrees_with_the_judge_on_noise_in_data(noise: bytes) -> None:
     assert_agrees([with_data('{"x":"@"}').replace(b"@", noise), with_data('{"x":@}').replace(b"@", noise)])
-
-
-def from_edge(data: bytes, timestamp: str = "2026-01-15T10:30:00.123456Z", **changed: str) -> bytes:
-    """Write a record in the edge's own layout, whatever is in it."""
-    fields = {
-        "event_type": "player_score",
-        "player_id": "player-1",
-        "game_id": "game-1",
-        "event_id": "01890000-0000-7000-8000-000000000000",
-        "timestamp": timestamp,
-        "ingested_at": "2026-01-15T10:30:00.000000Z",
-        **changed,
-    }
-    head = json.dumps(fields, separators=(",", ":"), ensure_ascii=False)[:-1]
-    return head.encode() + b',"data":' + data + b"}"
 
 
 @pytest.mark.parametrize(
@@ -263,10 +249,11 @@ def test_it_agrees_on_scores_in_the_edges_layout(found: list[str], before: str, 
     assert_agrees([from_edge(data.encode(), event_type=kind)])
 
 
-@given(st.lists(score_data.map(json.dumps) | trees.map(json.dumps), min_size=1, max_size=4), times, types)
+@given(st.lists(score_data.map(json.dumps) | trees.map(json.dumps), min_size=1, max_size=4), times, types, bounds)
 @settings(max_examples=200, deadline=None)
-def test_it_agrees_on_the_edges_layout(datas: list[str], timestamp: str, event_type: str) -> None:
+def test_it_agrees_on_the_edges_layout(datas: list[str], timestamp: str, event_type: str, taken: str) -> None:
     assert_agrees([from_edge(data.encode(), timestamp, event_type=event_type) for data in datas])
+    assert_agrees([from_edge(data.encode(), timestamp, event_type=event_type, ingested_at=taken) for data in datas])
 
 
 def test_columns_have_the_declared_types() -> None:

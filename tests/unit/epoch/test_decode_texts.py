@@ -11,9 +11,9 @@ from pipeline.contract.event import MAX_NESTING
 from pipeline.epoch.grammar import AT_TOP_LEVEL, HOLDABLE, object_of
 from pipeline.epoch.layout import LayoutLane
 from pipeline.epoch.typed import TypedLane
-from tests.events import with_data
+from tests.events import from_edge, with_data
 from tests.texts import AWKWARD, names, numbers, objects, scalars, spelled, texts
-from tests.unit.epoch.test_decode import SCORING, assert_agrees, from_edge, taken_by, types
+from tests.unit.epoch.test_decode import SCORING, assert_agrees, taken_by, types
 
 score_keys = st.sampled_from([rule.field for rule in SCORING.values()])
 bytes_of = st.binary(max_size=6)

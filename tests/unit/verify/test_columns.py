@@ -13,7 +13,7 @@ from pipeline.contract.event import Origin, format_timestamp, load_scoring, pars
 from pipeline.epoch.batch import RECORD_COLUMNS
 from pipeline.errors import EventError
 from pipeline.verify.columns import EVENT_TEXTS, ColumnJudge
-from tests.events import BAD_RECORDS, GOOD_BUT_RARE, encoded, now, with_data
+from tests.events import BAD_RECORDS, EDGES_OF_TIME, GOOD_BUT_RARE, NO_TIMES, encoded, from_edge, now, with_data
 
 TOPIC = "t"
 MOMENT = int(datetime.now(UTC).timestamp() * 1000)
@@ -40,6 +40,7 @@ MANY = [
     encoded(ingested_at=now(), timestamp="2024-02-30T10:30:00.000000Z"),
     encoded(ingested_at=now(), timestamp="2016-12-31T23:59:60.000000Z"),
     encoded(ingested_at="2024-02-30T10:30:00.000000Z"),
+    *(make(ingested_at=time) for time in NO_TIMES + EDGES_OF_TIME for make in (encoded, from_edge)),
     encoded(ingested_at=now(), timestamp="2026-01-15T10:30:00.000000Z\n"),
     encoded(ingested_at=now(), player_id="a\n"),
     encoded(ingested_at=now(), game_id="g" * 256),
