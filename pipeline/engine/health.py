@@ -1,13 +1,15 @@
 """The consumer's health: liveness is that the loop turns, readiness what the last work on every server came to."""
 
+import contextlib
 import json
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from time import monotonic
-from typing import Final
+from time import monotonic, sleep
+from typing import Any, Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -17,6 +19,11 @@ from pipeline.errors import RefusedError, UnavailableError
 STALLED_SECONDS: Final = 60.0
 HUNG_SECONDS: Final = 30.0
 """Work on a server that takes longer is not known to go on: a statement may hang on a frozen host for ever."""
+SILENT_SECONDS: Final = 5.0
+"""How long a client of the port may say nothing, or not read."""
+MOST_CONNECTIONS: Final = 32
+"""Each is a thread. Past them the oldest gives way, which is no probe: these are answered at once."""
+_AGAIN_SECONDS: Final = 0.1
 
 
 class ConsumerHealth:
@@ -92,15 +99,51 @@ class _Server(ThreadingHTTPServer):
     """Of one family, or of both where the address is the unspecified one of IPv6."""
 
     daemon_threads = True
+    request_queue_size = 128  # the base class's 5 would keep a probe waiting behind a flood
 
     def __init__(self, host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._open: dict[socket.socket, None] = {}
+        self._lock = threading.Lock()
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # no descriptor is left: the server would ask again at once, and without end
+            with self._lock:
+                self._give_way()
+            sleep(_AGAIN_SECONDS)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - wider in the base class
+        with self._lock:
+            if len(self._open) >= MOST_CONNECTIONS:
+                self._give_way()
+            self._open[request] = None
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:  # noqa: ANN401
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Keep clients that are cut off, or do not read, out of the log."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
+
+    def _give_way(self) -> None:
+        """End the oldest connection: its thread reads an end, and closes it."""
+        if (oldest := next(iter(self._open), None)) is not None:
+            del self._open[oldest]
+            with contextlib.suppress(OSError):
+                oldest.shutdown(socket.SHUT_RDWR)
 
 
 def serve_health(health: ConsumerHealth, port: int, host: str = "") -> ThreadingHTTPServer:
@@ -110,6 +153,8 @@ def serve_health(health: ConsumerHealth, port: int, host: str = "") -> Threading
     """
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = SILENT_SECONDS
+
         def do_GET(self) -> None:
             if self.path == "/metrics":
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest())
