@@ -51,7 +51,7 @@ class Settings(BaseSettings):
 
     redis_host: str = "localhost"
     redis_port: Port = 6379
-    redis_db: Annotated[int, Field(ge=0)] = 0
+    redis_db: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     redis_username: str = ""
     redis_password: SecretStr = SecretStr("")
     redis_tls: bool = False
@@ -83,8 +83,8 @@ class Settings(BaseSettings):
     batch_max_wait_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
 
     dlq_halt_ratio: Annotated[float, Field(gt=0, le=1)] = 0.5
-    dlq_halt_count: Annotated[int, Field(ge=1)] = 1_000
-    outbox_keep_seconds: Annotated[int, Field(ge=0)] = 600
+    dlq_halt_count: Annotated[int, Field(ge=1, le=1_000_000_000)] = 1_000
+    outbox_keep_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 600
     events_keep_days: Annotated[int, Field(ge=0, le=36_500)] = 0
     partition_days_ahead: Annotated[int, Field(ge=2, le=365)] = 7
     board_daily_days: Annotated[int, Field(ge=1, le=3650)] = 35
@@ -140,6 +140,11 @@ def load_settings(known: Mapping[str, str] | None = None) -> Settings:
     settings.read_from(Path(secrets) if secrets is not None else None, environment | given.keys())
     for names in tls.EVERY:
         _agree(settings, names)
+    if settings.kafka_max_poll_interval_ms < settings.kafka_session_timeout_ms:
+        raise ConfigurationError(
+            f"KAFKA_MAX_POLL_INTERVAL_MS: {settings.kafka_max_poll_interval_ms} is less than KAFKA_SESSION_TIMEOUT_MS, "
+            f"{settings.kafka_session_timeout_ms}; the client takes it from there on"
+        )
     return settings
 
 

@@ -33,7 +33,8 @@ _HANDSHAKE: Final = re.compile(r"ssl://(\[[^\]]+\]|[^:/]+):(\d+)/")
 def client_config(settings: Settings) -> dict[str, Any]:
     """Return the librdkafka settings that every client of the pipeline shares: where, and as whom.
 
-    Raises ConfigurationError if a file of TLS is no use: the client itself would only say that it cannot be made.
+    Raises ConfigurationError if a file of TLS is no use, or an account is missing: the client itself would only say
+    that it cannot be made.
     """
     config: dict[str, Any] = {
         "bootstrap.servers": settings.kafka_bootstrap_servers,
@@ -45,6 +46,8 @@ def client_config(settings: Settings) -> dict[str, Any]:
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         username, password = _account(settings)
+        if not (username and password):
+            raise ConfigurationError(f"KAFKA_USERNAME, KAFKA_PASSWORD: {settings.kafka_security_protocol} needs both")
         config |= {
             "sasl.mechanism": settings.kafka_sasl_mechanism,
             "sasl.username": username,

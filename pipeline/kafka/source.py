@@ -54,7 +54,7 @@ class Source:
         self.refusal = ""
         """Why Kafka denies the account the topic or the group; empty once it gives records again."""
         self._paused = False
-        self._consumer = Consumer(
+        self._consumer = _client(
             {
                 **client_config(settings),
                 "client.id": service,
@@ -74,8 +74,7 @@ class Source:
                 "fetch.queue.backoff.ms": 10,  # its default holds a drained queue back for a second
                 "on_commit": _committed,
                 "error_cb": self._on_error,
-            },
-            logger=librdkafka(),
+            }
         )
 
     def subscribe(self) -> None:
@@ -244,6 +243,13 @@ class Source:
     def _on_lost(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         log.warning("partitions lost", partitions=[one.partition for one in partitions])
         self._on_revoke(consumer, partitions)
+
+
+def _client(config: dict[str, Any]) -> Consumer:
+    try:
+        return Consumer(config, logger=librdkafka())
+    except KafkaException as error:
+        raise ConfigurationError(f"KAFKA_*: the client does not take the settings: {error.args[0].str()}") from error
 
 
 def _committed(error: KafkaError | None, _: list[TopicPartition]) -> None:

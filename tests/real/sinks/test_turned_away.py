@@ -61,7 +61,7 @@ def refusing(place: Place, statement: str) -> Iterator[Place]:
         superuser = place.stack.postgres.admin_dsn()
         names = {"role": shut.settings.db_user, "database": database, "elsewhere": elsewhere}
         with psycopg.connect(superuser, autocommit=True) as connection:
-            connection.execute(sql.SQL(statement).format(**{one: sql.Identifier(name) for one, name in names.items()}))  # type: ignore[arg-type]  # a literal of REFUSALS
+            connection.execute(sql.SQL(statement).format(**{one: sql.Identifier(name) for one, name in names.items()}))
             try:
                 yield shut
             finally:
