@@ -166,6 +166,11 @@ def made_key(group_id: str) -> str:
     return f"{watermark_key(group_id)}:boards"
 
 
+def keep_field(period: Period) -> str:
+    """Name the field of `watermark_key` that says for how few days boards were kept since the last refill."""
+    return f"keep:{period.name}"
+
+
 def filling_key(refill: str, key: str) -> str:
     """Name a board while it is filled by the refill of an id: nobody reads it there."""
     return f"{_FILLING}{refill}:{key}"

@@ -95,7 +95,7 @@ class ConsumerHealth:
 
 
 class _Server(ThreadingHTTPServer):
-    """Of one family, or of both if the address is the unspecified one of IPv6."""
+    """Of one family, or of both where the address is the unspecified one of IPv6."""
 
     daemon_threads = True
     request_queue_size = 128  # the base class's 5 would keep a probe waiting behind a flood
@@ -120,7 +120,7 @@ class _Server(ThreadingHTTPServer):
             sleep(_AGAIN_SECONDS)
             raise
 
-    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - as the base class has it
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - wider in the base class
         with self._lock:
             if len(self._open) >= MOST_CONNECTIONS:
                 self._give_way()

@@ -4,6 +4,7 @@ Pure functions of frames. Deltas are increments, which commute, so it does not m
 epochs arrive, only that each arrives once.
 """
 
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -162,7 +163,8 @@ def _stats_chunks(counts: pl.DataFrame) -> list[Chunk]:
 def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> list[Chunk]:
     """Columns: g (game), d (day), w (ISO week), x and y (when those expire, Unix seconds), p (players), s (scores).
 
-    Scores are text, for a sum may pass 2^53, to which JSON numbers are exact in Lua.
+    Scores are text, for a sum may pass 2^53, to which JSON numbers are exact in Lua. Beside them stands for how many
+    days boards are kept: what that was before tells which may have been passed over.
     """
     rows = _cut(days, pl.lit(len(PERIODS), dtype=pl.Int64)).with_columns(pl.col("score").cast(pl.String))
     boards = rows.group_by("piece", "partition", "game_id", "day", maintain_order=True).agg(p="player_id", s="score")
@@ -174,7 +176,8 @@ def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> list[Chunk]:
         x=DAILY.expire_at(day, expiry.daily_days),
         y=WEEKLY.expire_at(day, expiry.weekly_days),
     )
-    return _render("boards", dated, "g", "d", "w", "x", "y", "p", "s")
+    keep = json.dumps({period.name: expiry.of(period) for period in PERIODS.values() if period.dated})
+    return _render("boards", dated, "g", "d", "w", "x", "y", "p", "s", further=f',"keep":{keep}')
 
 
 def _cut(rows: pl.DataFrame, cost: pl.Expr) -> pl.DataFrame:
@@ -185,8 +188,8 @@ def _cut(rows: pl.DataFrame, cost: pl.Expr) -> pl.DataFrame:
     return sorted_rows.with_columns(piece=pl.struct("partition", spent // limit).rle_id())
 
 
-def _render(name: str, rows: pl.DataFrame, *columns: str) -> list[Chunk]:
-    """Write each piece as one JSON object of columns."""
+def _render(name: str, rows: pl.DataFrame, *columns: str, further: str = "") -> list[Chunk]:
+    """Write each piece as one JSON object of columns, with further members beside them."""
     pieces = rows.group_by("piece", maintain_order=True).agg(pl.col("partition").first(), *columns)
     written = pieces.select("partition", pl.struct(columns).struct.json_encode())
-    return [Chunk(partition, f'{{"{name}":{text}}}'.encode()) for partition, text in written.iter_rows()]
+    return [Chunk(partition, f'{{"{name}":{text}{further}}}'.encode()) for partition, text in written.iter_rows()]

@@ -21,7 +21,7 @@ from pipeline.epoch.batch import Trigger
 from pipeline.epoch.decode import Decoded
 from pipeline.epoch.frame import encode_copy, sort_by_identity
 from pipeline.epoch.narrowing import Fault, Narrowed, narrow
-from pipeline.epoch.rejected import BadRatio, Code, Rejected
+from pipeline.epoch.rejected import BadRatio, Code, Rejected, Tally
 from pipeline.epoch.roles import Role
 
 T = TypeVar("T")
@@ -70,6 +70,10 @@ class Epoch:
     faults: list[Fault]
     whole: bool = True
     trigger: Trigger | None = None
+
+    def tally(self) -> Tally:
+        """Count its records, and those that are bad so far."""
+        return Tally(len(self.events) + len(self.rejected), list(self.rejected))
 
     def without(self, marks: dict[int, int]) -> "Epoch":
         """Drop what lies below the watermark of its partition; it is `whole` no more if something does."""

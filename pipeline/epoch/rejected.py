@@ -28,6 +28,14 @@ class Rejected:
 
 
 @dataclass(frozen=True, slots=True)
+class Tally:
+    """Of an epoch: how many records it has, and the bad ones so far: if it is written in parts, more with each."""
+
+    total: int
+    bad: list[Rejected]
+
+
+@dataclass(frozen=True, slots=True)
 class BadRatio:
     """When bad records are no longer the records' fault: more than `ratio` of an epoch, and at least `count`."""
 
@@ -44,6 +52,6 @@ class BadRatio:
             first = bad[0]
             raise HaltError(
                 f"{len(bad)} of {total} records are bad; the first is partition {first.partition} offset "
-                f"{first.offset}: {first.reason}. Nothing of them was written. Mend the producer or the consumer, or "
+                f"{first.offset}: {first.reason}. They are not written. Mend the producer or the consumer, or "
                 f"raise DLQ_HALT_RATIO to dead-letter them all"
             )

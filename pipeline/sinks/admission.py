@@ -21,7 +21,7 @@ from psycopg import errors, sql
 
 from pipeline.epoch.epoch import Epoch, encode_ledger, reject
 from pipeline.epoch.frame import IDENTITY, encode_copy
-from pipeline.epoch.rejected import BadRatio, Rejected
+from pipeline.epoch.rejected import BadRatio, Rejected, Tally
 from pipeline.epoch.roles import Role
 from pipeline.errors import UnavailableError
 from pipeline.sinks.connection import copy_in
@@ -107,13 +107,15 @@ class Admission:
             " event_timestamp timestamptz, event_id uuid) ON COMMIT DELETE ROWS"
         )
 
-    def admit(self, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
-        """Copy the epoch's new events into the ledger, within the caller's transaction."""
+    def admit(self, connection: psycopg.Connection, epoch: Epoch, tally: Tally) -> Admitted:
+        """Copy the epoch's new events into the ledger, within the caller's transaction.
+
+        `tally` is what the rule for bad records is asked about: of this epoch, or of that of which it is a part.
+        """
         inside, refused = self._within_days(epoch.events, epoch.records)
         events, others = inside, list[Rejected]()
         if len(inside):
-            total = len(epoch.events) + len(epoch.rejected)
-            place = _Place(epoch.records, [*epoch.rejected, *refused], total)
+            place = _Place(epoch.records, Tally(tally.total, [*tally.bad, *refused]))
             events, others = self._attempt(connection, inside, place)
             self._expect_duplicates = len(events) + len(others) < len(inside)
         return Admitted(events, refused + others, all_new=len(events) == len(epoch.events))
@@ -206,14 +208,14 @@ class Admission:
             for one, reason in zip(bad, reasons.values(), strict=True)
         ]
         # If it stopped early, this raises: the rest was not looked at.
-        self._bad_ratio.check([*place.rejected, *refused], place.total)
+        self._bad_ratio.check([*place.tally.bad, *refused], place.tally.total)
         kept = pl.Series([row for row, _ in fates], dtype=pl.Int64)
         return events.filter(~rows.is_in(kept.implode())), refused
 
     def _too_many(self, place: "_Place") -> int:
         """Return how many refused rows halt the consumer, with what the epoch has rejected already."""
-        least = max(self._bad_ratio.count, math.floor(self._bad_ratio.ratio * place.total) + 1)
-        return max(1, least - len(place.rejected))
+        least = max(self._bad_ratio.count, math.floor(self._bad_ratio.ratio * place.tally.total) + 1)
+        return max(1, least - len(place.tally.bad))
 
     def _admit_staged(self, total: int, too_many: int) -> sql.Composed:
         columns = self._role.ledger_columns
@@ -229,11 +231,10 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """The epoch around the events that are admitted: its records, those rejected already, and how many there are."""
+    """The epoch around the events that are admitted: its records, and how many are bad so far."""
 
     records: pl.DataFrame
-    rejected: list[Rejected]
-    total: int
+    tally: Tally
 
 
 def _read(columns: Sequence[str], of: sql.SQL) -> sql.Composed:

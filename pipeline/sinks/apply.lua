@@ -42,12 +42,13 @@ end
 -- event of a board whose time has passed makes none: a dated board in Redis is whole or absent. One that was made, and
 -- is gone before its time (the clock leapt ahead, someone deleted it), would hold nothing but what comes now: it is
 -- refused, and so refilled. What was made stands in a sorted set, by when it ends, for a month after that.
-local function add_board(key, players, scores, expire_at, refused, made, now)
+-- One may also have been made and forgotten, or passed over, when boards lived for `less` seconds less than they do now.
+local function add_board(key, players, scores, expire_at, refused, made, now, less)
   local pcall = redis.pcall
   local new = expire_at and redis.call('EXISTS', key) == 0
   if new then
     if expire_at <= now then return end
-    if redis.call('ZADD', made, 'NX', expire_at, key) == 0 then
+    if expire_at - less <= now or redis.call('ZADD', made, 'NX', expire_at, key) == 0 then
       refused[key] = true
       return
     end
@@ -63,13 +64,29 @@ local function add_board(key, players, scores, expire_at, refused, made, now)
   if new then redis.call('EXPIREAT', key, expire_at) end
 end
 
-local function add_boards(boards, refused, made)
-  local now = tonumber(redis.call('TIME')[1])
+-- Of each period, how many seconds longer its boards live by this call than by the one of all since the last refill by
+-- which they lived least. Those days stand beside the watermarks.
+local function longer(hash, keep)
+  local seconds = {}
+  for period, days in pairs(keep) do
+    local field = 'keep:' .. period
+    local least = tonumber(redis.call('HGET', hash, field) or '')
+    if not least or days < least then
+      redis.call('HSET', hash, field, days)
+      least = days
+    end
+    seconds[period] = (days - least) * 86400
+  end
+  return seconds
+end
+
+local function add_boards(boards, keep, refused, hash)
+  local now, less, made = tonumber(redis.call('TIME')[1]), longer(hash, keep), hash .. ':boards'
   for i, game in ipairs(boards.g) do
     local prefix, players, scores = 'leaderboard:' .. game .. ':', boards.p[i], boards.s[i]
     add_board(prefix .. 'alltime', players, scores, nil, refused)
-    add_board(prefix .. 'daily:' .. boards.d[i], players, scores, boards.x[i], refused, made, now)
-    add_board(prefix .. 'weekly:' .. boards.w[i], players, scores, boards.y[i], refused, made, now)
+    add_board(prefix .. 'daily:' .. boards.d[i], players, scores, boards.x[i], refused, made, now, less.daily or 0)
+    add_board(prefix .. 'weekly:' .. boards.w[i], players, scores, boards.y[i], refused, made, now, less.weekly or 0)
   end
 end
 
@@ -93,7 +110,7 @@ local function apply(keys, args)
   local refused, deltas = {}, cjson.decode(args[6])
   redis.call('HSET', hash, field, mark)
   if deltas.stats then add_stats(deltas.stats, refused) end
-  if deltas.boards then add_boards(deltas.boards, refused, hash .. ':boards') end
+  if deltas.boards then add_boards(deltas.boards, deltas.keep or {}, refused, hash) end -- none: of an older version
   for key in pairs(refused) do redis.call('SADD', hash .. ':refused', key) end
   return answer(hash, 'applied', mark)
 end

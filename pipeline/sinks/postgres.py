@@ -22,7 +22,7 @@ from pipeline.epoch.frame import CopyData, encode_copy
 from pipeline.epoch.narrowing import Fault, Unforeseen, attempt
 from pipeline.epoch.outbox import Call, calls_for
 from pipeline.epoch.parts import parted
-from pipeline.epoch.rejected import Rejected
+from pipeline.epoch.rejected import Rejected, Tally
 from pipeline.errors import RewindError, UnavailableError
 from pipeline.sinks.admission import Admission
 from pipeline.sinks.connection import Held, copy_in, unblocking
@@ -128,12 +128,17 @@ class PostgresSink:
         return self._write(mended)  # raises it if no event is to blame
 
     def _write(self, epoch: Epoch) -> Written:
-        """Write an epoch, in more than one transaction if its events lie in too many partitions for one."""
+        """Write an epoch, in more than one transaction if its events lie in too many partitions for one.
+
+        Whether too many of it are bad is asked of the whole: bad records lie together, and would be most of one part.
+        """
         days = self._place()
         if days.few(epoch.events, MOST_PARTITIONS):
             return self._write_at_once(epoch)
-        self._plan.bad_ratio.check(epoch.rejected, len(epoch.events) + len(epoch.rejected))
-        parts = [self._write_at_once(part) for part in parted(epoch, days.numbers(epoch.events), MOST_PARTITIONS)]
+        tally = epoch.tally()
+        self._plan.bad_ratio.check(tally.bad, tally.total)
+        cut = parted(epoch, days.numbers(epoch.events), MOST_PARTITIONS)
+        parts = [self._write_at_once(part, tally) for part in cut]
         return Written(
             epoch.spans,
             tuple(fates for part in parts for fates in part.fates),
@@ -150,14 +155,16 @@ class PostgresSink:
             raise UnavailableError(f"PostgreSQL: {lacking}")
         return days
 
-    def _write_at_once(self, epoch: Epoch) -> Written:
+    def _write_at_once(self, epoch: Epoch, of_whole: Tally | None = None) -> Written:
         with self._held.use() as connection, unblocking(connection), connection.transaction():
             live = epoch.without(self.fence(connection, epoch))
             if not live.spans:
                 return Written(epoch.spans)
-            admitted = self._admission.admit(connection, live)
+            tally = of_whole or live.tally()
+            admitted = self._admission.admit(connection, live, tally)
+            tally.bad.extend(admitted.refused)
+            self._plan.bad_ratio.check(tally.bad, tally.total)
             bad = [*live.rejected, *admitted.refused]
-            self._plan.bad_ratio.check(bad, len(live.events) + len(live.rejected))
             guessed = live.effects if admitted.all_new else None
             effects = guessed or effects_of(admitted.events, self._plan)
             self.merge(connection, effects)

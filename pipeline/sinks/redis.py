@@ -21,8 +21,11 @@ from pipeline import tls
 from pipeline.config import Settings
 from pipeline.contract.boards import (
     ALLTIME,
+    PERIODS,
+    Expiry,
     board_key,
     filling_key,
+    keep_field,
     made_key,
     refused_key,
     stats_key,
@@ -131,6 +134,8 @@ class RedisSink:
         self._key = watermark_key(group_id)
         self._refused = refused_key(group_id)  # as apply.lua names it
         self.boards = made_key(group_id)  # likewise
+        expiry = Expiry(settings.board_daily_days, settings.board_weekly_days)
+        self._keep = {keep_field(period): expiry.of(period) for period in PERIODS.values() if period.dated}
 
     @property
     def client(self) -> "redis.Redis":
@@ -185,14 +190,14 @@ class RedisSink:
     def forget(self, partitions: Iterable[int]) -> bytes:
         """Replace all watermarks by a token, which `restore` asks for: until then every call is answered `behind`.
 
-        A token and not nothing, so that `start` cannot set a watermark on counters that are being refilled.
+        A token and not nothing, so that `start` cannot set a watermark on counters that are being refilled. For how
+        long boards are kept is noted, too: by that they are filled from here on.
         """
         token = f"refilling:{uuid.uuid4()}".encode()
         fields: dict[Any, Any] = {self._field(partition): token for partition in partitions}
         with translated(self._client), self._client.pipeline(transaction=True) as pipe:
             pipe.delete(self._key, self._refused, self.boards)
-            if fields:
-                pipe.hset(self._key, mapping=fields)
+            pipe.hset(self._key, mapping=fields | self._keep)
             pipe.execute()
         return token
 

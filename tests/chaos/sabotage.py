@@ -23,7 +23,7 @@ from pipeline.epoch.aggregate import Deltas
 from pipeline.epoch.batch import Records
 from pipeline.epoch.epoch import Epoch
 from pipeline.epoch.frame import IDENTITY
-from pipeline.epoch.rejected import BadRatio
+from pipeline.epoch.rejected import BadRatio, Tally
 from pipeline.kafka import source
 from pipeline.kafka.source import Source
 from pipeline.sinks import redis as redis_sink
@@ -51,8 +51,8 @@ def no_ledger(patch: Patch) -> None:
     """What the ledger knows already is counted again."""
     original = Admission.admit
 
-    def admit(self: Admission, connection: psycopg.Connection, epoch: Epoch) -> Admitted:
-        return Admitted(epoch.events, original(self, connection, epoch).refused, all_new=True)
+    def admit(self: Admission, connection: psycopg.Connection, epoch: Epoch, tally: Tally) -> Admitted:
+        return Admitted(epoch.events, original(self, connection, epoch, tally).refused, all_new=True)
 
     patch.setattr(Admission, "admit", admit)
 

@@ -24,7 +24,7 @@ def test_a_consumer_does_with_every_number_at_its_end(which: str, place: Place) 
     """What the start, an epoch, a refill, the upkeep and the end make of it."""
     changes = chosen(which)
     Settings(**changes)  # they are accepted
-    with consuming(place, **changes) as consumer:
+    with consuming(place, "all", **changes) as consumer:
         for _ in range(2):
             place.produce([(f"p{n % 5}", encoded(player_id=f"p{n % 5}", data={"score": n})) for n in range(20)])
             caught_up(place)
@@ -38,8 +38,8 @@ def test_a_consumer_does_with_every_number_at_its_end(which: str, place: Place) 
 
 @pytest.mark.parametrize("which", EXTREMES)
 def test_the_edge_does_with_every_number_at_its_end(which: str, place: Place) -> None:
-    environment: dict[str, Any] = {name.upper(): str(value) for name, value in chosen(which).items()}
-    with running_edge(place, **environment) as edge:
+    numbers = {name.upper(): str(value) for name, value in chosen(which).items()}
+    with running_edge(place, ready=True, **numbers) as edge:
         assert edge.send(EVENT).status == 200
         assert edge.get("/api/v1/leaderboards/game-1").status in {200, 404}
 

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from pipeline.engine import consumer as engine
 from pipeline.engine import upkeep
+from pipeline.errors import HaltError
 from pipeline.sinks import postgres
 from pipeline.sinks.housekeeping import Housekeeping
 from pipeline.sinks.postgres import PostgresSink
@@ -238,3 +239,41 @@ def test_an_epoch_of_history_is_written_in_parts(years: Place, locks: list[int])
     assert len(history) > 3 * postgres.MOST_PARTITIONS
     assert max(locks) < FEW_LOCKS + 5 * postgres.MOST_PARTITIONS
     assert_exact(years)
+
+
+def history(*, bad: int, refused: int) -> list[tuple[str, bytes]]:
+    """Events of every day there is, and amid them, in one partition, no events and such as PostgreSQL refuses."""
+    moments = [datetime.now(UTC) - timedelta(days=days) for days in range(DAYS - 10)]
+    good = [
+        (f"p{n % 9}", encoded(player_id=f"p{n % 9}", timestamp=f"{at:%Y-%m-%dT%H:%M:%SZ}"))
+        for n, at in enumerate(moments)
+    ]
+    refusable = [encoded(player_id="bot", timestamp=f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}") for _ in range(refused)]
+    return [*good[:200], *(("bot", one) for one in [b"no event"] * bad + refusable), *good[200:]]
+
+
+@pytest.mark.parametrize(("bad", "refused"), [(240, 0), (0, 240), (120, 120)])
+def test_whether_too_many_are_bad_is_asked_of_an_epoch_and_not_of_its_parts(
+    years: Place, bad: int, refused: int
+) -> None:
+    """They lie together: most of one part, and 38 in a hundred of the whole."""
+    with years.pg() as connection:
+        connection.execute("ALTER TABLE events ADD CONSTRAINT no_bots CHECK (player_id <> 'bot')")
+    sent = history(bad=bad, refused=refused)
+    years.produce(sent)
+    consume_all(years, batch_max_wait_ms=3_000, dlq_halt_count=100)
+    with years.pg() as connection:
+        for table, count in (("events", len(sent) - bad - refused), ("dlq_events", bad + refused)):
+            assert connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone() == (count,)
+
+
+@pytest.mark.parametrize(("bad", "refused"), [(500, 0), (0, 500), (250, 250)])
+def test_an_epoch_in_parts_that_is_mostly_bad_halts(years: Place, bad: int, refused: int) -> None:
+    with years.pg() as connection:
+        connection.execute("ALTER TABLE events ADD CONSTRAINT no_bots CHECK (player_id <> 'bot')")
+    years.produce(history(bad=bad, refused=refused))
+    with (
+        pytest.raises(HaltError, match=r"\d+ of 890 records are bad"),
+        consuming(years, batch_max_wait_ms=3_000, dlq_halt_count=100) as consumer,
+    ):
+        eventually(lambda: not consumer.health.running, timeout=60)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
 import pytest
 
+from pipeline import metrics
 from pipeline.contract.boards import stats_fields
 from pipeline.epoch.epoch import plan_for
 from pipeline.epoch.roles import ROLES
@@ -229,3 +231,41 @@ def test_a_late_event_of_a_board_whose_time_has_passed_makes_none(place: Place) 
     with place.redis() as client:
         assert client.keys("leaderboard:g:*") == [b"leaderboard:g:alltime"]
         assert not client.exists(f"pipeline:watermarks:{place.group}:boards")
+
+
+def refusals() -> float:
+    return next(sample.value for metric in metrics.refused_keys.collect() for sample in metric.samples)
+
+
+def scored(game: str, days_ago: int, *players: str) -> list[bytes]:
+    when = now(timedelta(days=-days_ago))
+    return [encoded(player_id=player, game_id=game, timestamp=when, data={"score": 1}) for player in players]
+
+
+@pytest.mark.parametrize(
+    ("before", "days_ago"), [({}, 200), ({"board_daily_days": 1, "board_weekly_days": 1}, 20)], ids=["35", "1"]
+)
+def test_a_board_that_lives_again_by_a_raised_setting_is_whole(
+    before: dict[str, object], days_ago: int, place: Place, edge: EdgeUnderTest
+) -> None:
+    """It was gone, or never made: the late event that begins it anew must not be all that it holds."""
+    raised = {"board_daily_days": 365, "board_weekly_days": 365}
+    day = now(timedelta(days=-days_ago))[:10]
+    place.produce(scored("g", days_ago, "a", "b", "c", "d") + scored("g", 0, "a", "b"))
+    consume_all(place, "all", **before)
+    before_it = refusals()
+    with place.redis() as client:
+        assert not client.exists(f"leaderboard:g:daily:{day}")
+        place.produce(scored("g", days_ago, "e") + scored("g", 0, "e"))
+        consume_all(place, "all", **raised)
+        assert client.zcard(f"leaderboard:g:daily:{day}") == 5
+        assert client.ttl(f"leaderboard:g:daily:{day}") > (364 - days_ago) * 86_400
+        assert sorted(client.zcard(key) for key in client.keys("leaderboard:g:weekly:*")) == [3, 5]
+        found = edge.get(f"/api/v1/leaderboards/g?period=daily&date={day}")
+        assert (found.json()["total"], found.headers["X-Source"]) == (5, "redis")
+        assert refusals() == before_it + 2
+        rebuild(replace(place, settings=place.settings.model_copy(update=raised)))
+        place.produce(scored("h", 300, "a") + scored("h", 299, "b"))
+        consume_all(place, "all", **raised)
+        assert refusals() == before_it + 2, "after a refill by the raised setting no more are"
+        assert len(client.keys("leaderboard:h:daily:*")) == 2

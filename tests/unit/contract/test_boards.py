@@ -22,6 +22,7 @@ from pipeline.contract.boards import (
     board_key,
     count_field,
     counts_in,
+    keep_field,
     made_key,
     read_board_key,
     refused_key,
@@ -150,4 +151,5 @@ def test_the_function_in_redis_spells_names_as_they_are_here() -> None:
     assert refused_key("g").removeprefix(watermark_key("g")) in texts
     made = made_key("g").removeprefix(watermark_key("g"))
     assert made in texts
+    assert keep_field(DAILY).removesuffix(DAILY.name) in texts
     assert not {text for text in texts - named - {made} if re.search(r"event|board|daily|weekly|time$|W\d", text)}
