@@ -26,7 +26,7 @@ from pipeline.kafka.client import ASK_SECONDS, client_config, translate
 from pipeline.kafka.sizes import STORED_NOT, SizeLimit
 from pipeline.logs import librdkafka
 from pipeline.sinks.connection import connect, translated
-from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
+from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, Place, mended
 
 _COLUMNS: Final = sql.SQL(LETTER)
 _PAGE: Final = 1_000
@@ -155,13 +155,13 @@ class DeadLetters:
 
     def _send(self, letters: Iterable[Letter], done: Redriven) -> None:
         """Produce each record once, however many services refused it, and mark the rows of those acknowledged."""
-        places = {(one.topic, one.partition, one.record_offset): one for one in letters}
-        acknowledged: list[tuple[str, int, int]] = []
+        places = {one.place: one for one in letters}
+        acknowledged: list[Place] = []
         refused: list[KafkaError] = []
         producer = self._producer = self._producer or self._made()
         for place, letter in places.items():
 
-            def on_delivery(error: KafkaError | None, _message: Message, place: tuple[str, int, int] = place) -> None:
+            def on_delivery(error: KafkaError | None, _message: Message, place: Place = place) -> None:
                 if error is None:
                     acknowledged.append(place)
                 else:
@@ -200,11 +200,12 @@ class DeadLetters:
             logger=librdkafka(),
         )
 
-    def _mark(self, places: list[tuple[str, int, int]]) -> None:
+    def _mark(self, places: list[Place]) -> None:
         with translated(), self._connection.cursor() as cursor:
             cursor.executemany(
                 "UPDATE dlq_events SET redriven_at = now()"
-                " WHERE topic = %s AND partition = %s AND record_offset = %s AND dropped_at IS NULL",
+                " WHERE topic = %s AND partition = %s AND record_offset = %s AND record_timestamp = %s"
+                " AND dropped_at IS NULL",
                 places,
             )
 

@@ -7,7 +7,7 @@ has no time either (a record's own may be any number), it is the time at which t
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString
+from typing import Any, Final, LiteralString, NamedTuple
 
 import orjson
 
@@ -30,6 +30,15 @@ SIZE: Final[LiteralString] = f"{VALUE_SIZE} + coalesce(octet_length(record_key),
 WAITING: Final[LiteralString] = "redriven_at IS NULL AND dropped_at IS NULL"
 
 
+class Place(NamedTuple):
+    """Which record a letter is of: its own time too, for a topic that is made anew gives its offsets out again."""
+
+    topic: str
+    partition: int
+    record_offset: int
+    record_timestamp: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One row of dlq_events; `first_met` is when the first service wrote one for the same record."""
@@ -49,6 +58,11 @@ class Letter:
     redriven_at: datetime | None
     dropped_at: datetime | None
     first_met: datetime
+
+    @property
+    def place(self) -> Place:
+        """The record that it is of; letters of several services may be of one."""
+        return Place(self.topic, self.partition, self.record_offset, self.record_timestamp)
 
     @property
     def state(self) -> str:

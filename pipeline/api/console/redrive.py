@@ -32,11 +32,9 @@ from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.kafka.producer import EventProducer, Resent
 from pipeline.kafka.sizes import STORED_NOT, TOO_LARGE
-from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
+from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, Place, mended
 
 Action = Literal["redrive", "drop"]
-Place = tuple[str, int, int]
-"""A record's topic, partition and offset."""
 
 MOST_IDS: Final = 1_000
 MAX_BODY: Final = 64 << 10
@@ -206,7 +204,7 @@ async def _redrive(context: Context, chosen: Chosen, author: Author) -> Change:
             await _note(console.database, done.places, author)
         count += len(done.places)
         unfit += done.unfit
-        sent += [one.id for one in letters if _place(one) in done.places]
+        sent += [one.id for one in letters if one.place in done.places]
         if done.failed is not None:
             raise unavailable(f"{done.failed}; {count} records were sent again, and no others")
         if chosen.by_code and (count or asyncio.get_running_loop().time() > deadline):
@@ -249,7 +247,7 @@ class _Sent:
 async def _send(context: Context, letters: Sequence[Letter]) -> _Sent:
     """Publish each record once, however many services refused it, and wait for Kafka's word on each."""
     context.require_kafka()
-    every = {_place(one): _record(one) for one in letters}
+    every = {one.place: _record(one) for one in letters}
     # What the topic is known not to take is not tried: in one batch with others it would be refused with them.
     records = {place: one for place, one in every.items() if not context.producer.sizes.fault(_length(one))}
     size = sum(map(_length, records.values()))
@@ -297,10 +295,6 @@ async def _note(database: Database, places: set[Place], author: Author) -> None:
         raise UnavailableError(f"{len(places)} records were sent again and could not be marked: {error}") from error
 
 
-def _place(letter: Letter) -> Place:
-    return letter.topic, letter.partition, letter.record_offset
-
-
 def _length(record: Resent) -> int:
     return len(record.key or b"") + len(record.value or b"")
 
@@ -318,9 +312,11 @@ noted AS ({_NOTED} SELECT %s, %s, %s, %s::jsonb, count(*) FROM dropped HAVING co
 SELECT (SELECT count(*) FROM dropped), {COLUMNS} FROM dropped ORDER BY id LIMIT {_SHOWN}
 """  # noqa: S608 - constants of ours
 _MARK: Final = f"""
-WITH sent AS (SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS one(topic, partition, record_offset)),
+WITH sent AS (SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::timestamptz[])
+              AS one(topic, partition, record_offset, record_timestamp)),
 marked AS (UPDATE dlq_events AS letter SET redriven_at = now() FROM sent
            WHERE letter.topic = sent.topic AND letter.partition = sent.partition
-             AND letter.record_offset = sent.record_offset AND letter.dropped_at IS NULL)
+             AND letter.record_offset = sent.record_offset AND letter.record_timestamp = sent.record_timestamp
+             AND letter.dropped_at IS NULL)
 {_NOTED} VALUES (%s, %s, %s, %s::jsonb, %s) RETURNING count
 """  # noqa: S608 - constants of ours

@@ -55,6 +55,25 @@ def test_a_letter_is_found_previewed_sent_again_and_counted(place: Place, edge: 
     assert [letter["id"] for letter in edge.get(f"{LETTERS}?state=redriven").json()["letters"]] == [number]
 
 
+def test_records_of_one_place_in_a_topic_made_anew_are_each_sent_and_marked_alone(
+    place: Place, edge: EdgeUnderTest
+) -> None:
+    with place.pg() as connection:
+        (old,) = write_letter(connection, place.topic, encoded(player_id="old"), first=6)
+        (new,) = write_letter(connection, place.topic, encoded(player_id="new"), first=6)
+        other = write_letter(connection, place.topic, encoded(player_id="older"), first=6)
+    assert change(edge, "redrive", {"ids": [new], "reason": "this one"}).json()["count"] == 1
+    waiting = edge.get(f"{LETTERS}?state=waiting").json()["letters"]
+    assert [letter["id"] for letter in waiting] == [*other, old]
+    done = change(edge, "redrive", {"code": "invalid", "reason": "the others"}).json()
+    assert (done["count"], [letter["id"] for letter in done["letters"]]) == (2, [old, *other])
+    assert [entry["count"] for entry in audit(edge)] == [2, 1]
+    consume_all(place)
+    with place.pg() as connection:
+        players = connection.execute("SELECT player_id FROM events ORDER BY 1").fetchall()
+    assert players == [("new",), ("old",), ("older",)]
+
+
 def test_all_of_a_code_go_part_by_part_and_others_stay(place: Place, edge: EdgeUnderTest) -> None:
     with place.pg() as connection:
         write_letter(connection, place.topic, encoded(), count=1_500)
