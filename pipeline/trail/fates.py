@@ -7,7 +7,7 @@ from pipeline.contract.boards import PERIODS, Expiry, board_key
 from pipeline.contract.event import Scoring, format_timestamp, score_of
 from pipeline.contract.offsets import Watermark
 from pipeline.errors import EventError
-from pipeline.trail.found import Asked, Found, FoundLetter, FoundRecord, GroupStanding
+from pipeline.trail.found import Asked, Found, FoundRecord, GroupStanding
 from pipeline.trail.told import (
     Behind,
     Counted,
@@ -96,17 +96,13 @@ class Teller:
 def _fate(asked: Asked, found: Found) -> tuple[Fate, str]:
     letter, record = found.letter, found.record
     named = record is not None and record.position in asked.positions
-    if letter is not None and (not found.counted or (named and _is_at(record, letter))):
+    if letter is not None and (not found.counted or (named and record is not None and letter.is_of(record))):
         return "dead_letter", _letter_summary(found)
     if found.counted:
         return _counted(found, named=named)
     if record is not None:
         return _met(found, record)
     return _nowhere(asked, found)
-
-
-def _is_at(record: FoundRecord | None, letter: FoundLetter) -> bool:
-    return record is not None and record.position == letter.position
 
 
 def _counted(found: Found, *, named: bool) -> tuple[Fate, str]:
