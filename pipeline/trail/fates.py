@@ -1,9 +1,9 @@
 """What became of an event, from what was found of it. Pure: the same findings tell the same trail."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
-from pipeline.contract.boards import PERIODS, Expiry, board_key
+from pipeline.contract.boards import PERIODS, Expiry, Period, board_key
 from pipeline.contract.event import Scoring, format_timestamp, score_of
 from pipeline.contract.offsets import Watermark
 from pipeline.errors import EventError
@@ -59,7 +59,7 @@ class Teller:
             return Effects([], [])
         day, boards = found.timestamp.date(), list[Scored]()
         if score is not None:
-            boards = [Scored(board_key(game, period.label(day)), score) for period in PERIODS.values()]
+            boards = [scored(game, period, day, score) for period in PERIODS.values()]
         return Effects(
             [Counted(kind, 1)] if "stats" in counted else [],
             boards if "leaderboard" in counted else [],
@@ -88,6 +88,12 @@ class Teller:
             if not period.lives(day, self._expiry.of(period), now)
         ]
         return f"; {', '.join(gone)} only in PostgreSQL, its time in Redis has passed" if gone else ""
+
+
+def scored(game: str, period: Period, day: date, score: int) -> Scored:
+    """Tell what a score of a day added to one of its boards."""
+    dated = (period.stamp_of(day), period.first_day(day).isoformat()) if period.dated else (None, None)
+    return Scored(board_key(game, period.label(day)), score, game, period.name, *dated)
 
 
 # -- fates ---------------------------------------------------------------------------------------------------------
