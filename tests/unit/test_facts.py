@@ -30,6 +30,9 @@ class Fact:
     names: frozenset[str] = frozenset()
     fields: frozenset[str] = frozenset()
     also: str = ""
+    together: frozenset[str] = frozenset()
+    """A class that has all these fields is the fact's, unless it is named in `accounts`: it tells of something else."""
+    accounts: frozenset[str] = frozenset()
 
 
 FACTS = [
@@ -57,11 +60,19 @@ FACTS = [
         "PostgreSQL's account", "pipeline/sinks/session.py", r"^db_password$", frozenset({"db_password", "db_sslmode"})
     ),
     Fact("the stack's account", "pipeline/local/stack.py", r"^(KAFKA|DB)_PASSWORD$"),
-    Fact("the row of a watermark", "pipeline/contract/offsets.py", fields=frozenset({"first_offset"})),
+    Fact(
+        "the row of a watermark",
+        "pipeline/contract/offsets.py",
+        fields=frozenset({"first_offset"}),
+        together=frozenset({"admitted", "duplicates"}),
+        accounts=frozenset(
+            {"Fates", "PartitionLine", "Group"}
+        ),  # of a span, of a proof, and of all partitions in a reply
+    ),
     Fact(
         "reading a watermark",
         "pipeline/sinks/marks.py",
-        r"(?s)^SELECT\b.*\bnext_offset\b.*\bFROM pipeline_watermarks(?!.*FOR UPDATE)",
+        r"(?s)^SELECT\b.*\bnext_offset\b.*\bFROM pipeline_watermarks(?!.*FOR UPDATE)|\bnext_offset, admitted\b",
     ),
     Fact("fields of the hash", BOARDS, r"^(total_events|event_)$"),
     Fact(
@@ -114,7 +125,16 @@ def found(fact: Fact, path: Path) -> list[str]:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     annotated = [node.target for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)]
     fields = {target.id for target in annotated if isinstance(target, ast.Name)}
-    return texts + sorted(used & fact.names) + sorted(fields & fact.fields)
+    rows = [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef) and is_row(fact, node)]
+    return texts + sorted(used & fact.names) + sorted(fields & fact.fields) + rows
+
+
+def is_row(fact: Fact, node: ast.ClassDef) -> bool:
+    """Whether a class has the fact's fields, and is no account of something else."""
+    targets = {
+        one.target.id for one in node.body if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name)
+    }
+    return bool(fact.together) and fact.together <= targets and node.name not in fact.accounts
 
 
 @pytest.mark.parametrize("fact", FACTS, ids=lambda fact: fact.what)
@@ -160,6 +180,8 @@ def test_a_fact_is_spelled_in_one_room(fact: Fact) -> None:
         ("Kafka's account", 'config["sasl.password"] = settings.current("kafka_password")'),
         ("the stack's account", 'Settings(db_password=found["DB_PASSWORD"])'),
         ("the row of a watermark", "class Mark:\n    first_offset: int"),
+        ("the row of a watermark", "class Mark:\n    first: int\n    admitted: int\n    duplicates: int"),
+        ("reading a watermark", 'COLUMNS = "first_offset, next_offset, admitted"'),
         ("reading a watermark", 'rows = execute("SELECT partition, next_offset" " FROM pipeline_watermarks")'),
     ],
 )
