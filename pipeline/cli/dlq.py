@@ -5,19 +5,19 @@ import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pipeline.cli.options import printable
+from pipeline.cli.options import AsJson, printable
 from pipeline.epoch.rejected import Code
 from pipeline.local.settings import operator_settings
-from pipeline.operations.dlq import Wanted, open_letters
-from pipeline.sinks.redrive import Letter
+
+if TYPE_CHECKING:
+    from pipeline.sinks.redrive import Letter
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that were no events.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _MOST_LETTERS: Final = 100_000
 _LAST_ID: Final = 2**63 - 1
 
@@ -52,6 +52,8 @@ def list_(  # noqa: PLR0913 - the options of a command
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest first."""
+    from pipeline.operations.dlq import Wanted, open_letters  # noqa: PLC0415 - commands load only what they need
+
     wanted = Wanted(service, reason_contains, _moment(since), only_open, code)
     with open_letters(operator_settings()) as letters:
         total, shown = letters.count(wanted), letters.newest(wanted, limit)
@@ -69,6 +71,8 @@ def list_(  # noqa: PLR0913 - the options of a command
 @dlq.command()
 def show(number: Annotated[int, typer.Argument(metavar="ID", min=1, max=_LAST_ID)], *, as_json: AsJson = False) -> None:
     """Show one dead letter in full."""
+    from pipeline.operations.dlq import open_letters  # noqa: PLC0415
+
     with open_letters(operator_settings()) as letters:
         (letter,) = letters.get([number])
     if as_json:
@@ -98,6 +102,8 @@ def redrive(  # noqa: PLR0913 - the options of a command
     """
     if bool(ids) == everything:
         raise typer.BadParameter("give ids, or --all", param_hint="IDS")
+    from pipeline.operations.dlq import Wanted, open_letters  # noqa: PLC0415
+
     with open_letters(operator_settings()) as letters:
         if ids:
             done = letters.redrive(ids[:limit])
@@ -125,6 +131,8 @@ def drop(
         if not sys.stdin.isatty():
             raise typer.BadParameter("there is no terminal to ask on; say --yes", param_hint="--yes")
         typer.confirm(f"Give up {len(ids)} dead letters?", abort=True)
+    from pipeline.operations.dlq import open_letters  # noqa: PLC0415
+
     with open_letters(operator_settings()) as letters:
         dropped = letters.drop(ids)
     typer.echo(json.dumps({"dropped": dropped}) if as_json else f"{dropped} dead letters dropped.")
@@ -145,7 +153,7 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _as_object(letter: Letter) -> dict[str, Any]:
+def _as_object(letter: "Letter") -> dict[str, Any]:
     """Make a letter printable as JSON: times as text, bytes as text if they are UTF-8, otherwise as hex."""
     shown: dict[str, Any] = {"id": letter.id, "state": letter.state}
     for name, value in asdict(letter).items():
