@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 from tests.place import Place
@@ -20,8 +21,8 @@ def gamemetrics(place: Place, *arguments: str, **environment: str) -> subprocess
     )
 
 
-def told(place: Place, *arguments: str) -> tuple[int, Any]:
+def told(place: Place, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, Any]:
     """Run one command with --json; return its exit code and what it told."""
-    done = gamemetrics(place, *arguments, "--json")
+    done = gamemetrics(place, *arguments, "--json", **(environment or {}))
     assert done.stdout, done.stderr
     return done.returncode, json.loads(done.stdout)

@@ -40,6 +40,7 @@ _STATISTICS: Final = schemas.Statistics(
     {"player_level_up": 1, "player_score": 1},
     event.format_timestamp(event.parse_timestamp(EXAMPLE_TIME)),
 )
+_SCORED: Final = told.Scored(board_key(EXAMPLE_GAME, ALLTIME.name), 1500, EXAMPLE_GAME, ALLTIME.name, None, None)
 _TRAIL: Final = schemas.Trail(
     player_id=EXAMPLE_PLAYER,
     event_id=event.EXAMPLE_UUID,
@@ -47,7 +48,7 @@ _TRAIL: Final = schemas.Trail(
     fate="counted",
     summary="Counted once, from partition 3, offset 17.",
     hops=[told.Hop("acknowledged", "done", "2024-01-15T10:35:01.250000Z", None, "partition 3, offset 17")],
-    effects=told.Effects([told.Counted("player_score", 1)], [told.Scored(board_key(EXAMPLE_GAME, ALLTIME.name), 1500)]),
+    effects=told.Effects([told.Counted("player_score", 1)], [_SCORED]),
     duplicate_of=None,
     dead_letter=None,
     lag=None,

@@ -18,12 +18,12 @@ MOST_EVENT_TYPES: Final = 1000
 EXAMPLE_TIME: Final = "2024-01-15T10:35:00Z"
 EXAMPLE_PLAYER: Final = "player-test-001"
 EXAMPLE_GAME: Final = "game-test-001"
-_EXAMPLE_DAY: Final = event.parse_timestamp(EXAMPLE_TIME).date()
+EXAMPLE_DAY: Final = event.parse_timestamp(EXAMPLE_TIME).date()
 
 Uuid = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 Rank = Annotated[int, Meta(ge=1)]
-Label = Annotated[str, Meta(description=" or ".join(period.label(_EXAMPLE_DAY) for period in PERIODS.values()))]
+Label = Annotated[str, Meta(description=" or ".join(period.label(EXAMPLE_DAY) for period in PERIODS.values()))]
 
 _IDENTIFIER: Final = Meta(min_length=1, max_length=event.MAX_ID_CHARACTERS, pattern=event.ID_PATTERN)
 Identifier = Annotated[str, _IDENTIFIER]

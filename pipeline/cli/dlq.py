@@ -1,23 +1,26 @@
 """`gamemetrics dlq`, as typer functions."""
 
 import json
+import os
+import pwd
 import re
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pipeline.cli.options import printable
+from pipeline.cli.options import AsJson, printable
 from pipeline.epoch.rejected import Code
 from pipeline.local.settings import operator_settings
-from pipeline.operations.dlq import Wanted, open_letters
-from pipeline.sinks.redrive import Letter
+
+if TYPE_CHECKING:
+    from pipeline.operations.dlq import By
+    from pipeline.sinks.redrive import Letter
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: records that were no events.")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 _MOST_LETTERS: Final = 100_000
 _LAST_ID: Final = 2**63 - 1
 
@@ -34,6 +37,8 @@ Since = Annotated[
     str | None,
     typer.Option(help="Only newer ones: 30m, 2h, 7d, or a time such as 2026-01-15T10:30:00Z.", show_default=False),
 ]
+
+Why = Annotated[str, typer.Option("--reason", help="Why, for the audit (pipeline_audit).", show_default=False)]
 
 _age: Final = re.compile(r"(\d{1,6})([smhd])\Z")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -52,6 +57,8 @@ def list_(  # noqa: PLR0913 - the options of a command
     as_json: AsJson = False,
 ) -> None:
     """List dead letters, the newest first."""
+    from pipeline.operations.dlq import Wanted, open_letters  # noqa: PLC0415 - commands load only what they need
+
     wanted = Wanted(service, reason_contains, _moment(since), only_open, code)
     with open_letters(operator_settings()) as letters:
         total, shown = letters.count(wanted), letters.newest(wanted, limit)
@@ -69,6 +76,8 @@ def list_(  # noqa: PLR0913 - the options of a command
 @dlq.command()
 def show(number: Annotated[int, typer.Argument(metavar="ID", min=1, max=_LAST_ID)], *, as_json: AsJson = False) -> None:
     """Show one dead letter in full."""
+    from pipeline.operations.dlq import open_letters  # noqa: PLC0415
+
     with open_letters(operator_settings()) as letters:
         (letter,) = letters.get([number])
     if as_json:
@@ -90,6 +99,7 @@ def redrive(  # noqa: PLR0913 - the options of a command
     reason_contains: Reason = None,
     since: Since = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")] = None,
+    reason: Why = "",
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters to the topic again, under the identity they had: sent twice, they count once.
@@ -98,11 +108,14 @@ def redrive(  # noqa: PLR0913 - the options of a command
     """
     if bool(ids) == everything:
         raise typer.BadParameter("give ids, or --all", param_hint="IDS")
+    from pipeline.operations.dlq import Wanted, open_letters  # noqa: PLC0415
+
+    by = _by(reason)
     with open_letters(operator_settings()) as letters:
         if ids:
-            done = letters.redrive(ids[:limit])
+            done = letters.redrive(ids[:limit], by)
         else:
-            done = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit)
+            done = letters.redrive_open(Wanted(service, reason_contains, _moment(since), code=code), limit, by)
     if as_json:
         typer.echo(json.dumps({"redriven": done.sent, **({"unfit": done.unfit} if done.unfit else {})}))
         return
@@ -118,16 +131,35 @@ def drop(
     ids: Ids,
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    reason: Why = "",
     as_json: AsJson = False,
 ) -> None:
     """Give dead letters up: their rows stay, marked, and are never redriven."""
+    by = _by(reason)
     if not yes:
         if not sys.stdin.isatty():
             raise typer.BadParameter("there is no terminal to ask on; say --yes", param_hint="--yes")
         typer.confirm(f"Give up {len(ids)} dead letters?", abort=True)
+    from pipeline.operations.dlq import open_letters  # noqa: PLC0415
+
     with open_letters(operator_settings()) as letters:
-        dropped = letters.drop(ids)
+        dropped = letters.drop(ids, by)
     typer.echo(json.dumps({"dropped": dropped}) if as_json else f"{dropped} dead letters dropped.")
+
+
+def _by(reason: str) -> "By":
+    """Say who asks, by the account of this machine, and why."""
+    from pipeline.operations.dlq import By  # noqa: PLC0415
+    from pipeline.sinks.redrive import MOST_REASON  # noqa: PLC0415
+
+    why = reason.strip()
+    if len(why) > MOST_REASON or any("\ud800" <= char <= "\udfff" for char in why):
+        raise typer.BadParameter(f"must be text of at most {MOST_REASON} characters", param_hint="--reason")
+    try:
+        name = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in a container that runs as any number
+        name = str(os.getuid())
+    return By(f"cli:{name}", why)
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -145,7 +177,7 @@ def _moment(text: str | None) -> datetime | None:
     return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
-def _as_object(letter: Letter) -> dict[str, Any]:
+def _as_object(letter: "Letter") -> dict[str, Any]:
     """Make a letter printable as JSON: times as text, bytes as text if they are UTF-8, otherwise as hex."""
     shown: dict[str, Any] = {"id": letter.id, "state": letter.state}
     for name, value in asdict(letter).items():

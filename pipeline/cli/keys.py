@@ -10,7 +10,6 @@ import typer
 
 from pipeline.cli.options import AsJson
 from pipeline.local.settings import operator_settings
-from pipeline.operations.keys import ADMIN, SCOPES, Rights, create_key, list_keys, revoke_key
 
 keys = typer.Typer(no_args_is_help=True, help="Make, list and revoke the API keys of the HTTP API.")
 _name = re.compile(r"[A-Za-z0-9_.-]{1,100}\Z")
@@ -37,6 +36,8 @@ def create(  # noqa: PLR0913 (the options of a command)
     as_json: AsJson = False,
 ) -> None:
     """Make a key and print its secret, once."""
+    from pipeline.operations.keys import ADMIN, SCOPES, Rights, create_key  # noqa: PLC0415 - commands load what they need
+
     scopes = tuple(scope or (("write",) if signing else SCOPES))
     if not _name.match(name):
         raise typer.BadParameter("must be 1-100 of A-Z a-z 0-9 _ . -", param_hint="NAME")
@@ -65,6 +66,8 @@ def create(  # noqa: PLR0913 (the options of a command)
 @keys.command("list")
 def list_(*, as_json: AsJson = False) -> None:
     """List every key made, revoked ones too; never a secret."""
+    from pipeline.operations.keys import list_keys  # noqa: PLC0415
+
     found = list_keys(operator_settings())
     if as_json:
         typer.echo(json.dumps([asdict(key) for key in found], default=_text))
@@ -81,6 +84,8 @@ def list_(*, as_json: AsJson = False) -> None:
 @keys.command()
 def revoke(which: Annotated[str, typer.Argument(metavar="NAME|ID")]) -> None:
     """Revoke a key; every replica refuses it within seconds."""
+    from pipeline.operations.keys import revoke_key  # noqa: PLC0415
+
     typer.echo(f"{revoke_key(operator_settings(), which)} is revoked")
 
 

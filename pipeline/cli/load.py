@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pipeline.cli.options import AsJson
 from pipeline.cli.progress import progress
 from pipeline.local.settings import operator_settings
 
@@ -35,7 +36,7 @@ def load(  # noqa: PLR0913 - the options of a command
         typer.Option(formats=["%Y-%m-%d"], help="With --seed: the day (UTC) before which the events are; today."),
     ] = None,
     key: Annotated[str | None, typer.Option(help="An API key.", envvar="API_KEY", show_envvar=True)] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send events of the reference mix through HTTP; exit 1 if any was not accepted.
 

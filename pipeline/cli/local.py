@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from pipeline.cli.options import AsJson
 from pipeline.errors import UnavailableError
 from pipeline.local.checkout import open_stack
 
@@ -77,7 +78,7 @@ def env(*, root: Root = None) -> None:
 def status(
     *,
     root: Root = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tell which servers answer; exit 0 when all do, 1 otherwise."""
     stack = open_stack(root)

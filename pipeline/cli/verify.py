@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from pipeline.cli.options import settings_with_logs
+from pipeline.cli.options import AsJson, settings_with_logs
 from pipeline.cli.progress import progress
 from pipeline.local.settings import operator_settings
 
@@ -21,7 +21,7 @@ _SHOWN: Final = 20
 
 def verify(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: AsJson = False,
     full: Annotated[bool, typer.Option("--full", help="Begin at the log's start, whatever was proven.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Go on until stopped, with metrics on METRICS_PORT.")] = False,
     every: Annotated[float, typer.Option(min=0.1, help="With --watch: seconds between turns.")] = 10.0,

@@ -1,8 +1,9 @@
 """Statistics and boards outside the pipeline: the periods of boards, and the names of keys and fields in Redis.
 
 Who writes, reads, fills or checks them asks here: Python by functions of a day, polars by the same as expressions, SQL
-by what it is composed of. Two places cannot ask, and tests hold them to this one: `sinks/apply.lua`, and the view
-`leaderboards` in migrations/. polars is not imported: the edge does without it.
+by what it is composed of; the API tells a board's name and days. Three places cannot ask, and tests hold them to this
+one: `sinks/apply.lua`, the view `leaderboards` in migrations/, and the console's words for periods, in `periods.js`.
+polars is not imported: the edge does without it.
 """
 
 from collections.abc import Mapping
@@ -47,19 +48,28 @@ class Period:
             return date.min
         return day - timedelta(days=day.isoweekday() - _MONDAY) if self.days > 1 else day
 
+    def last_day(self, day: date) -> date:
+        """Return the last day of the period that a day is in; of all time, date.max."""
+        first = self.first_day(day)
+        return first + min(timedelta(days=self.days - 1), date.max - first) if self.dated else date.max
+
     def first_days(self, day: "pl.Expr") -> "pl.Expr":
         """Return `first_day` of days (Date), where it ends."""
         return day.dt.truncate("1w" if self.days > 1 else "1d")  # polars' weeks begin on Mondays
 
     def label(self, day: date) -> str:
-        """Name the period that a day is in, as boards' keys end: `alltime`, `daily:2026-01-15`, `weekly:2026-W03`.
+        """Name the period that a day is in, as boards' keys end: `alltime`, `daily:2026-01-15`, `weekly:2026-W03`."""
+        return f"{self.name}:{self.stamp_of(day)}" if self.dated else self.name
+
+    def stamp_of(self, day: date) -> str:
+        """Write what follows the name in the label of a day: `2026-01-15`, `2026-W03`, nothing of all time.
 
         Not by `stamp`: Python's strftime writes years before 1000 with fewer digits.
         """
         if not self.dated:
-            return self.name
+            return ""
         year, week, _ = day.isocalendar()
-        return f"{self.name}:{year:04}-W{week:02}" if self.days > 1 else f"{self.name}:{day.isoformat()}"
+        return f"{year:04}-W{week:02}" if self.days > 1 else day.isoformat()
 
     def stamps(self, day: "pl.Expr") -> "pl.Expr":
         """Write what follows the name in the labels of days (Date)."""

@@ -11,6 +11,8 @@ from pgpq import ArrowToPostgresBinaryEncoder
 from pgpq.encoders import LargeStringEncoderBuilder
 from pgpq.schema import Jsonb
 
+from pipeline.epoch.roles import IDENTITY
+
 if TYPE_CHECKING:
     import pyarrow as pa
     from pgpq._pgpq import EncoderBuilder
@@ -37,11 +39,6 @@ _ARROW: Final = pl.CompatLevel.oldest()
 _PIECE: Final = 10_000
 _PIECE_BYTES: Final = 4 << 20
 """Rows, and bytes of text, encoded at a time: on the way to bytes they take four times their memory."""
-
-IDENTITY: Final = ("player_id", "event_timestamp", "event_id")
-EVENT_COLUMNS: Final = (
-    "event_id", "event_type", "player_id", "game_id", "event_timestamp", "ingested_at", "data",
-)  # fmt: skip
 
 
 def text_or_null(values: pl.Series) -> pl.Series:

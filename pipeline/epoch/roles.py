@@ -1,12 +1,19 @@
-"""What a consumer process does: one role for all projections, or the guide's three, one each."""
+"""What a consumer process does: one role for all projections, or the guide's three, one each.
+
+polars is not imported: the edge asks whose dead letters are whose.
+"""
 
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from pipeline.epoch.frame import EVENT_COLUMNS, IDENTITY
-
 Projection = Literal["events", "stats", "leaderboard"]
 RoleName = Literal["all", "logger", "stats", "leaderboard"]
+
+IDENTITY: Final = ("player_id", "event_timestamp", "event_id")
+EVENT_COLUMNS: Final = (
+    "event_id", "event_type", "player_id", "game_id", "event_timestamp", "ingested_at", "data",
+)  # fmt: skip
+"""The columns of the ledgers: of those that hold identities only, and of `events`."""
 
 
 @dataclass(frozen=True, slots=True)

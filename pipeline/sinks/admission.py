@@ -20,9 +20,9 @@ import psycopg
 from psycopg import errors, sql
 
 from pipeline.epoch.epoch import Epoch, encode_ledger, reject
-from pipeline.epoch.frame import IDENTITY, encode_copy
+from pipeline.epoch.frame import encode_copy
 from pipeline.epoch.rejected import BadRatio, Rejected, Tally
-from pipeline.epoch.roles import Role
+from pipeline.epoch.roles import IDENTITY, Role
 from pipeline.errors import UnavailableError
 from pipeline.sinks.connection import copy_in
 from pipeline.sinks.days import Days

@@ -6,20 +6,18 @@ polars is not imported: the edge reads them, too.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
 from pipeline.contract.offsets import Watermark
 
 OWNERS: Final = "SELECT projection, group_id FROM pipeline_owners"
-WATERMARKS: Final = (
-    "SELECT group_id, partition, topic_id, first_offset, next_offset, admitted, duplicates, dead_lettered"
-    " FROM pipeline_watermarks WHERE topic = %s ORDER BY group_id, partition"
-)
-PROGRESS: Final = (
-    "SELECT group_id, partition, first_offset, next_offset, admitted, duplicates, dead_lettered, updated_at,"
-    " extract(epoch FROM clock_timestamp() - updated_at)::float8, epoch_events, epoch_trigger"
-    " FROM pipeline_watermarks WHERE topic = %s ORDER BY group_id, partition"
-)
+_ROW: Final = "partition, topic_id, first_offset, next_offset, admitted, duplicates, dead_lettered"
+"""The columns of a `Watermark`, in their order."""
+_OF_TOPIC: Final = "FROM pipeline_watermarks WHERE topic = %s ORDER BY group_id, partition"
+WATERMARKS: Final = f"SELECT group_id, {_ROW} {_OF_TOPIC}"
+_MOVED: Final = "updated_at, extract(epoch FROM clock_timestamp() - updated_at)::float8, epoch_events, epoch_trigger"
+PROGRESS: Final = f"SELECT {_MOVED}, group_id, {_ROW} {_OF_TOPIC}"
 """By topic: what a person asks of a mark. Its age is in seconds of PostgreSQL's clock, which dated it."""
 OWNED_WATERMARKS: Final = (
     "SELECT owner.projection, owner.group_id, mark.partition, mark.topic_id, mark.next_offset"
@@ -30,6 +28,18 @@ OWNED_WATERMARKS: Final = (
 
 _place: Final = re.compile(rb"(.+):([0-9]{1,9})", re.DOTALL)
 _mark: Final = re.compile(rb"([0-9]{1,19}):([0-9]{1,9})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A group's watermark, `idle_seconds` after it was moved last, and what the epoch was that moved it."""
+
+    group: str
+    watermark: Watermark
+    updated_at: datetime
+    idle_seconds: float
+    epoch_events: int | None
+    epoch_trigger: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +57,14 @@ def watermarks_in(rows: Iterable[tuple[Any, ...]]) -> dict[str, dict[int, Waterm
         mark = Watermark(*values)
         found.setdefault(group_id, {})[mark.partition] = mark
     return found
+
+
+def marks_in(rows: Iterable[tuple[Any, ...]]) -> list[Mark]:
+    """Read the rows of PROGRESS: by group, then by partition."""
+    return [
+        Mark(group, Watermark(*values), updated_at, idle, events, trigger)
+        for updated_at, idle, events, trigger, group, *values in rows
+    ]
 
 
 def standings_in(stored: Mapping[bytes, bytes], topic: str) -> dict[int, Standing]:

@@ -5,9 +5,10 @@ topic, so that sending it twice, or again after only some of several were acknow
 has no time either (a record's own may be any number), it is the time at which the first service met it.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, LiteralString
+from typing import Any, Final, Literal, LiteralString, NamedTuple
 
 import orjson
 
@@ -28,6 +29,43 @@ SIZE: Final[LiteralString] = f"{VALUE_SIZE} + coalesce(octet_length(record_key),
 """How many bytes the letter is."""
 
 WAITING: Final[LiteralString] = "redriven_at IS NULL AND dropped_at IS NULL"
+
+
+MOST_REASON: Final = 1_000
+"""How many characters a reason may have."""
+
+NOTED: Final[LiteralString] = "INSERT INTO pipeline_audit (actor, action, reason, what, count)"
+MARK: Final[LiteralString] = f"""
+WITH sent AS (SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::timestamptz[])
+              AS one(topic, partition, record_offset, record_timestamp)),
+marked AS (UPDATE dlq_events AS letter SET redriven_at = now() FROM sent
+           WHERE letter.topic = sent.topic AND letter.partition = sent.partition
+             AND letter.record_offset = sent.record_offset AND letter.record_timestamp = sent.record_timestamp
+             AND letter.dropped_at IS NULL),
+noted AS ({NOTED} VALUES (%s, %s, %s, %s::jsonb, %s))
+SELECT count(*) FROM sent
+"""  # noqa: S608 - constants of ours
+"""Marks the letters of records that were sent, and notes it, in one statement; its parameters are `marking`'s."""
+
+Action = Literal["redrive", "drop"]
+
+
+class Author(NamedTuple):
+    """Who does what, why, and to which letters (JSON): a row of the audit but for how many."""
+
+    actor: str
+    action: Action
+    reason: str
+    what: str
+
+
+class Place(NamedTuple):
+    """Which record a letter is of: its own time too, for a topic that is made anew gives its offsets out again."""
+
+    topic: str
+    partition: int
+    record_offset: int
+    record_timestamp: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +89,22 @@ class Letter:
     first_met: datetime
 
     @property
+    def place(self) -> Place:
+        """The record that it is of; letters of several services may be of one."""
+        return Place(self.topic, self.partition, self.record_offset, self.record_timestamp)
+
+    @property
     def state(self) -> str:
         """What became of it: open, redriven or dropped."""
         if self.dropped_at is not None:
             return "dropped"
         return "open" if self.redriven_at is None else "redriven"
+
+
+def marking(places: Iterable[Place], author: Author) -> list[object]:
+    """Return the parameters of MARK for some places, at least one."""
+    columns = [list(column) for column in zip(*sorted(places), strict=True)]
+    return [*columns, *author, len(columns[0])]
 
 
 def mended(letter: Letter) -> tuple[bytes | None, list[tuple[str, str | bytes | None]]]:

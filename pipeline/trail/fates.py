@@ -1,13 +1,13 @@
 """What became of an event, from what was found of it. Pure: the same findings tell the same trail."""
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
-from pipeline.contract.boards import PERIODS, Expiry, board_key
+from pipeline.contract.boards import PERIODS, Expiry, Period, board_key
 from pipeline.contract.event import Scoring, format_timestamp, score_of
 from pipeline.contract.offsets import Watermark
 from pipeline.errors import EventError
-from pipeline.trail.found import Asked, Found, FoundLetter, FoundRecord, GroupStanding
+from pipeline.trail.found import Asked, Found, FoundRecord, GroupStanding
 from pipeline.trail.told import (
     Behind,
     Counted,
@@ -59,7 +59,7 @@ class Teller:
             return Effects([], [])
         day, boards = found.timestamp.date(), list[Scored]()
         if score is not None:
-            boards = [Scored(board_key(game, period.label(day)), score) for period in PERIODS.values()]
+            boards = [scored(game, period, day, score) for period in PERIODS.values()]
         return Effects(
             [Counted(kind, 1)] if "stats" in counted else [],
             boards if "leaderboard" in counted else [],
@@ -90,23 +90,25 @@ class Teller:
         return f"; {', '.join(gone)} only in PostgreSQL, its time in Redis has passed" if gone else ""
 
 
+def scored(game: str, period: Period, day: date, score: int) -> Scored:
+    """Tell what a score of a day added to one of its boards."""
+    dated = (period.stamp_of(day), period.first_day(day).isoformat()) if period.dated else (None, None)
+    return Scored(board_key(game, period.label(day)), score, game, period.name, *dated)
+
+
 # -- fates ---------------------------------------------------------------------------------------------------------
 
 
 def _fate(asked: Asked, found: Found) -> tuple[Fate, str]:
     letter, record = found.letter, found.record
     named = record is not None and record.position in asked.positions
-    if letter is not None and (not found.counted or (named and _is_at(record, letter))):
+    if letter is not None and (not found.counted or (named and record is not None and letter.is_of(record))):
         return "dead_letter", _letter_summary(found)
     if found.counted:
         return _counted(found, named=named)
     if record is not None:
         return _met(found, record)
     return _nowhere(asked, found)
-
-
-def _is_at(record: FoundRecord | None, letter: FoundLetter) -> bool:
-    return record is not None and record.position == letter.position
 
 
 def _counted(found: Found, *, named: bool) -> tuple[Fate, str]:

@@ -12,6 +12,7 @@ from pipeline.contract.offsets import Watermark
 Position = tuple[int, int]
 """A partition and an offset."""
 
+_SAME: Final = timedelta(milliseconds=1)
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMED: Final = 7  # the version of UUIDs whose first 48 bits are milliseconds since 1970 (RFC 9562)
 
@@ -64,17 +65,24 @@ class FoundRecord:
 
 @dataclass(frozen=True, slots=True)
 class FoundLetter:
-    """A dead letter."""
+    """A dead letter; `written` is its record's own time."""
 
     id: int
+    service: str
     code: str
     error: str
     position: Position
+    written: datetime
     game_id: str | None
     timestamp: datetime | None
     created_at: datetime
     redriven_at: datetime | None
     dropped_at: datetime | None
+
+    def is_of(self, record: FoundRecord) -> bool:
+        """Whether it is of a record: one of its place, and of its time, for a topic made anew gives offsets again."""
+        same = record.moment is None or abs(self.written - record.moment) <= _SAME
+        return same and record.position == self.position
 
 
 @dataclass(frozen=True, slots=True)

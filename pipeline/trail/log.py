@@ -6,7 +6,7 @@ client has it; those of other producers may lie elsewhere, so the other partitio
 
 import asyncio
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,13 +21,14 @@ from pipeline.contract.event import Origin, Scoring, parse_record, record_id, re
 from pipeline.errors import EventError, UnavailableError
 from pipeline.kafka.lookup import Budget, Lookup, Stretch
 from pipeline.kafka.partitioner import partition_of
-from pipeline.trail.found import Asked, FoundRecord, Row
+from pipeline.trail.found import Asked, FoundLetter, FoundRecord, Row
 
 _RECORDS: Final = 50_000
 _WAITING: Final = 16
 _CLOSE_SECONDS: Final = 5.0
 _BEFORE_MS: Final = 5_000
 _AFTER_MS: Final = 60_000
+_SENDING_MS: Final = 70_000  # a redrive waits a minute at most for Kafka's word, and marks the letter then
 _OF_PLACE: Final = 5  # the version of UUIDs that stand for a record's place
 _UNIX: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -48,11 +49,21 @@ class Search:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to look for: an event, its row if it is counted, and below which offsets a group has read everything."""
+    """What to look for: an event, its row if it is counted, and below which offsets a group has read everything.
+
+    With `letters`, the record that was counted of an event that became these dead letters first.
+    """
 
     asked: Asked
     row: Row | None
     read: Mapping[int, int]
+    letters: tuple[FoundLetter, ...] = ()
+
+    def may_have_counted(self, found: FoundRecord) -> bool:
+        """Whether a record of the event may be the one that counted: it came in when the row says, and is no letter."""
+        if any(letter.is_of(found) for letter in self.letters):
+            return False
+        return found.event is not None and (self.row is None or found.event.ingested_at == self.row.ingested_at)
 
 
 class LogSearch:
@@ -92,8 +103,9 @@ class LogSearch:
         parts = [[own], [one for one in partitions if one != own]]
         record = self._at_positions(wanted.asked, set(partitions), budget)
         looked: list[str] = []
-        if wanted.row is not None:
-            original = self._original(wanted, wanted.row, parts, budget)
+        if wanted.letters or wanted.row is not None:
+            looking = self._sent_again if wanted.letters else self._original
+            original = looking(wanted, parts, budget)
             return Search(own, record or original, original, "")
         for moment in _likely(wanted.asked):
             record = record or self._around(wanted.asked, moment, parts, budget)
@@ -116,12 +128,41 @@ class LogSearch:
         first, end = self._lookup.bounds([partition], budget)[partition]
         return first <= offset < end
 
-    def _original(self, wanted: Wanted, row: Row, parts: Sequence[Sequence[int]], budget: Budget) -> FoundRecord | None:
+    def _original(self, wanted: Wanted, parts: Sequence[Sequence[int]], budget: Budget) -> FoundRecord | None:
         """Return the record that was counted: it came in when its row says."""
-        moment = _milliseconds(row.ingested_at)
+        assert wanted.row is not None
+        moment = _milliseconds(wanted.row.ingested_at)
+        return self._first(wanted, moment, moment, parts, budget)
+
+    def _sent_again(self, wanted: Wanted, parts: Sequence[Sequence[int]], budget: Budget) -> FoundRecord | None:
+        """Return the record that was counted of an event that became a dead letter first.
+
+        A redrive sends the letter's own bytes: the two records differ in nothing but that of one there is a letter. Of
+        those sent again the first counted, and so all is read from the letter on, within half the budget; if that does
+        not reach, what came in shortly before the letter was marked, and before the epoch that counted it.
+        """
+        until = wanted.row.created_at if wanted.row is not None else None
+        half = Budget(budget.records // 2, budget.deadline)
+        budget.records -= half.records
+        since = _milliseconds(min(letter.created_at for letter in wanted.letters)) - _BEFORE_MS
+        found = self._first(wanted, since, _milliseconds(until) if until is not None else None, parts, half)
+        if found is not None or not half.spent:
+            return found
+        marked = [one.redriven_at for one in wanted.letters if one.redriven_at is not None]
+        moments = [one for one in (*marked, until) if one is not None and (until is None or one <= until)]
+        for before in (_BEFORE_MS, _SENDING_MS):
+            for moment in map(_milliseconds, moments):
+                if (found := self._first(wanted, moment - before, moment, parts, budget)) is not None:
+                    return found
+        return None
+
+    def _first(
+        self, wanted: Wanted, since: int, until: int | None, parts: Sequence[Sequence[int]], budget: Budget
+    ) -> FoundRecord | None:
+        """Return the first record of a stretch of time that may have counted."""
         for partitions in parts:
-            stretches = self._from(partitions, moment, moment, budget)
-            if (found := self._search(wanted.asked, stretches, budget, row)) is not None:
+            stretches = self._from(partitions, since, until, budget)
+            if (found := self._search(wanted.asked, stretches, budget, wanted.may_have_counted)) is not None:
                 return found
         return None
 
@@ -146,7 +187,7 @@ class LogSearch:
                 return found
         return None
 
-    def _from(self, partitions: Sequence[int], since: int, until: int, budget: Budget) -> list[Stretch]:
+    def _from(self, partitions: Sequence[int], since: int, until: int | None, budget: Budget) -> list[Stretch]:
         starts = self._lookup.since(partitions, since, budget) if partitions else {}
         bounds = self._lookup.bounds(starts, budget)
         return [Stretch(p, max(start, bounds[p][0]), bounds[p][1], until) for p, start in starts.items()]
@@ -162,9 +203,13 @@ class LogSearch:
         return None
 
     def _search(
-        self, asked: Asked, stretches: Iterable[Stretch], budget: Budget, row: Row | None = None
+        self,
+        asked: Asked,
+        stretches: Iterable[Stretch],
+        budget: Budget,
+        wanted: Callable[[FoundRecord], bool] | None = None,
     ) -> FoundRecord | None:
-        """Return the first record of the event, and, if its row is known, the first that came in when that says."""
+        """Return the first record of the event, or the first of those that are wanted."""
         if budget.spent:
             return None
         doubtful: FoundRecord | None = None
@@ -173,9 +218,9 @@ class LogSearch:
                 found = self._match(message, asked)
                 if found is None:
                     continue
-                if row is None and found.game_id is None:
+                if wanted is None and found.game_id is None:
                     doubtful = doubtful or found
-                elif row is None or (found.event is not None and found.event.ingested_at == row.ingested_at):
+                elif wanted is None or wanted(found):
                     return found
         return doubtful
 

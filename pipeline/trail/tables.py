@@ -4,7 +4,7 @@ The bounds of time stand in the statements as literals: what a parameter bounds 
 driver has prepared the statement, and a plan locks all its partitions and each of their indexes.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -13,6 +13,7 @@ import orjson
 
 from pipeline.contract.event import format_timestamp, parse_timestamp
 from pipeline.contract.offsets import Watermark
+from pipeline.epoch.roles import ROLES
 from pipeline.sinks.marks import OWNERS, WATERMARKS, watermarks_in
 from pipeline.trail.found import Asked, FoundLetter, FoundRecord, Row
 
@@ -28,11 +29,11 @@ LEDGERS: Final[Mapping[str, str]] = {
 _AT_ONCE: Final = 32
 _AROUND: Final = timedelta(days=2)
 _NEWEST_LETTERS: Final = 20_000
-_SAME: Final = timedelta(milliseconds=1)
 _LETTERS: Final = (
-    "SELECT id, code, error_message, partition, record_offset, record_timestamp, record_value, original_event,"
-    " created_at, redriven_at, dropped_at FROM {} WHERE topic = %s AND {} ORDER BY id {} LIMIT 10"
+    "SELECT id, consumer_service, code, error_message, partition, record_offset, record_timestamp, record_value,"
+    " original_event, created_at, redriven_at, dropped_at FROM {} WHERE topic = %s AND {} ORDER BY id {} LIMIT 10"
 )
+_LETTERS_AT: Final = _LETTERS.format("dlq_events", "partition = %s AND record_offset = %s", "")
 _DAYS: Final = "SELECT lower_bound, upper_bound FROM day_partitions WHERE parent = %s::regclass ORDER BY 1 DESC"
 
 
@@ -62,7 +63,14 @@ class GroupStates:
 
     def ledger(self) -> str:
         """Return the table that holds every identity that is counted by the group that tells an event's fate."""
-        return LEDGERS[next((one for one in LEDGERS if one in self.owners), "events")]
+        return LEDGERS[self._telling()]
+
+    def services(self) -> frozenset[str]:
+        """Return the services whose dead letters are of what that group did not count."""
+        return frozenset(role.service for role in ROLES.values() if self._telling() in role.projections)
+
+    def _telling(self) -> str:
+        return next((one for one in LEDGERS if one in self.owners), "events")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +113,10 @@ async def read_snapshot(
     if timestamp is not None:
         queries += _identity(asked, timestamp)
     if record is not None:
-        place = _LETTERS.format("dlq_events", "partition = %s AND record_offset = %s", "")
-        queries.append((place, (topic, record.partition, record.offset)))
+        queries.append((_LETTERS_AT, (topic, *record.position)))
     owners, marks, days, *found = await tables.transaction(*queries)
     rows, known = (found[0], found[1][0]) if timestamp is not None else ([], (False, False))
-    letters = [_letter(one) for one in found[-1]] if record is not None else []
-    if record is not None:
-        letters = [one for one in letters if _is_of(one, record, found[-1])]
+    letters = [one for one in map(_letter, found[-1]) if one.is_of(record)] if record is not None else []
     row = _row(rows[0]) if rows else None
     ledgers = {name for name, there in zip(("stats_ledger", "leaderboard_ledger"), known, strict=True) if there}
     return Snapshot(
@@ -132,6 +137,12 @@ async def find_letters(tables: Tables, topic: str, asked: Asked) -> list[FoundLe
     found = await tables.rows(query, (topic, asked.player_id.encode(), str(asked.event_id)))
     letters = [_letter(one) for one in found if _tells(one, asked)]
     return sorted(letters, key=lambda one: one.game_id is None)  # what does not decode may be of anything
+
+
+async def letters_at(tables: Tables, topic: str, record: FoundRecord) -> list[FoundLetter]:
+    """Return the dead letters of a record."""
+    found = map(_letter, await tables.rows(_LETTERS_AT, (topic, *record.position)))
+    return [one for one in found if one.is_of(record)]
 
 
 def _identity(asked: Asked, timestamp: datetime) -> list[Query]:
@@ -178,14 +189,16 @@ def _row(row: tuple[Any, ...]) -> Row:
 
 
 def _letter(row: tuple[Any, ...]) -> FoundLetter:
-    number, code, error, partition, offset, _, value, shown, created, redriven, dropped = row
+    number, service, code, error, partition, offset, written, value, shown, created, redriven, dropped = row
     content = _object(value, shown)
     game, moment = content.get("game_id"), content.get("timestamp")
     return FoundLetter(
         number,
+        service,
         code,
         error,
         (partition, offset),
+        written,
         game if isinstance(game, str) else None,
         _time(moment),
         created.astimezone(UTC),
@@ -194,15 +207,9 @@ def _letter(row: tuple[Any, ...]) -> FoundLetter:
     )
 
 
-def _is_of(letter: FoundLetter, record: FoundRecord, rows: Iterable[tuple[Any, ...]]) -> bool:
-    """Whether a letter is of a record at its place: a topic that is made anew gives its offsets out again."""
-    moment = next(row[5] for row in rows if row[0] == letter.id)
-    return record.moment is None or abs(moment - record.moment) <= _SAME
-
-
 def _tells(row: tuple[Any, ...], asked: Asked) -> bool:
     """Whether a letter that holds the id is of the event; one that does not decode may well be."""
-    content = _object(row[6], row[7])
+    content = _object(row[7], row[8])
     if not content:
         return True
     named = content.get("player_id") == asked.player_id and str(content.get("event_id")).lower() == str(asked.event_id)

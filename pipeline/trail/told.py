@@ -29,10 +29,17 @@ class Counted(msgspec.Struct, frozen=True):
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """What an event added to a board, by its key in Redis."""
+    """What an event added to a board, by its key in Redis, and by what that is made of."""
 
     key: str
     added: int
+    game_id: str
+    period: str
+    stamp: Annotated[str | None, Meta(description="Which day or week, as its key ends; null of all time")]
+    first_day: Annotated[
+        str | None,
+        Meta(description="A `date` to ask for it by; null of all time", extra_json_schema={"format": "date"}),
+    ]
 
 
 class Effects(msgspec.Struct, frozen=True):

@@ -1,8 +1,9 @@
 """Asks Kafka, PostgreSQL and Redis for one event, in an order in which the answers fit together."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Final
 
 from pipeline.config import Settings
@@ -20,6 +21,7 @@ from pipeline.trail.tables import (
     Tables,
     find_letters,
     find_times,
+    letters_at,
     read_snapshot,
     read_standings,
 )
@@ -65,10 +67,16 @@ class Tracer:
         first = await read_snapshot(self._tables, self._topic, asked_for, asked_for.timestamp, None)
         letters = [] if first.row is not None else await find_letters(self._tables, self._topic, asked)
         places = (*asked.positions, *(letter.position for letter in letters))
-        search, fault = Search(0), ""
+        search, again, fault = Search(0), list[FoundLetter](), ""
         try:
+            deadline = monotonic() + within
             wanted = Wanted(replace(asked_for, positions=places), first.row, _read_by_all(standings))
             search = await self._log.find(wanted, within)
+            again = await self._letters_before(asked, first, search)
+            if again:
+                wanted = Wanted(replace(asked_for, positions=asked.positions), first.row, wanted.read, tuple(again))
+                search = await self._log.find(wanted, deadline - monotonic())
+                fault = "" if search.original is not None else "the record that was sent again was not found"
         except PipelineError as error:
             if not first.ledgers and not letters:
                 raise UnavailableError(f"the topic cannot be searched: {error}") from error
@@ -80,8 +88,8 @@ class Tracer:
             timestamp=timestamp,
             row=last.row,
             record=search.record,
-            original=_original(search, last),
-            letter=_letter(last, letters, search.record),
+            original=_original(search, last, again),
+            letter=_letter(last, letters, search.record) or _before(last, [*again, *letters]),
             groups=await self._groups(last, _partition(search, letters)),
             events_since=last.events_since,
             log_since=search.log_since,
@@ -90,6 +98,23 @@ class Tracer:
             alike=max(0, len(times) - 1),
         )
         return Traced(self._teller.tell(asked, found, datetime.now(UTC)), found.game_id)
+
+    async def _letters_before(self, asked: Asked, first: Snapshot, search: Search) -> list[FoundLetter]:
+        """Return the dead letters of an event that is counted, if the record that was found cannot be what counted.
+
+        One that became a dead letter did not; and one that is nowhere when its row says that it came in may have been
+        sent again since.
+        """
+        if not first.ledgers:
+            return []
+        counted = search.original if first.row is not None else search.record
+        known: list[FoundLetter] = []
+        if counted is not None:
+            known = _of(first, await letters_at(self._tables, self._topic, counted))
+            if not known:
+                return []
+        others = _of(first, await find_letters(self._tables, self._topic, asked))
+        return known + [one for one in others if one.id not in {letter.id for letter in known}]
 
     async def _groups(self, snapshot: Snapshot, partition: int) -> tuple[GroupStanding, ...]:
         """Read where the groups stand in Redis: after PostgreSQL, which Redis follows."""
@@ -118,14 +143,22 @@ def _read_by_all(standings: GroupStates) -> dict[int, int]:
     return read
 
 
-def _original(search: Search, last: Snapshot) -> FoundRecord | None:
+def _of(snapshot: Snapshot, letters: Iterable[FoundLetter]) -> list[FoundLetter]:
+    """Return the letters of the group by which fates are told: what it refused it did not count."""
+    services = snapshot.standings.services()
+    return [letter for letter in letters if letter.service in services]
+
+
+def _original(search: Search, last: Snapshot, again: Sequence[FoundLetter]) -> FoundRecord | None:
     """Return the record that was counted: that of the row, or, if it was counted meanwhile, the one that was found."""
     record = search.record
     if search.original is not None:
         return search.original
+    if record is None or any(letter.is_of(record) for letter in (*again, *_of(last, last.letters))):
+        return None
     if last.row is None:
         return record if last.ledgers else None
-    same = record is not None and record.event is not None and record.event.ingested_at == last.row.ingested_at
+    same = record.event is not None and record.event.ingested_at == last.row.ingested_at
     return record if same else None
 
 
@@ -133,6 +166,11 @@ def _letter(last: Snapshot, letters: list[FoundLetter], record: FoundRecord | No
     if last.letters:
         return last.letters[0]
     return letters[0] if letters and (record is None or record.position == letters[0].position) else None
+
+
+def _before(last: Snapshot, letters: Iterable[FoundLetter]) -> FoundLetter | None:
+    """Return the dead letter that a counted event was first."""
+    return next(iter(_of(last, letters)), None) if last.ledgers else None
 
 
 def _partition(search: Search, letters: list[FoundLetter]) -> int:

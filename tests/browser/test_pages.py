@@ -136,14 +136,14 @@ def test_times_and_numbers_have_their_units(site: Site) -> None:
         f.duration(0.057), f.duration(1.25), f.duration(75), f.duration(3600), f.count(1234567), f.counted(1, "record"),
         f.rate(0.04), f.rate(52), f.rate(51234.5), f.bytes(2048), f.roughly(1234567890),
         f.utc("2026-01-15T11:30:00.123456+01:00"), f.clock("2026-01-15T10:30:00Z", "UTC", day),
-        f.clock("2026-01-15T10:30:00Z", "UTC", 0), f.weekOf("2024-12-30"), f.weekOf("2027-01-03"),
+        f.clock("2026-01-15T10:30:00Z", "UTC", 0),
       ];
     }""")
     assert seen == [
         "57 ms", "1.3 s", "1 min 15 s", "1 h", "1,234,567", "1 record",
         "0.1", "52.0", "51,235", "2.0 KiB", "1.2 billion",
         "2026-01-15 10:30:00.123456 UTC", "10:30:00",
-        "2026-01-15 10:30:00", "2025-W01", "2026-W53",
+        "2026-01-15 10:30:00",
     ]  # fmt: skip
 
 

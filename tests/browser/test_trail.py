@@ -1,7 +1,9 @@
 """From the form to the board: an event that somebody sends is seen to arrive."""
 
 import json
+import re
 import subprocess
+from datetime import UTC, date, datetime
 from urllib.parse import quote
 
 import pytest
@@ -28,6 +30,10 @@ def test_an_event_is_sent_and_followed_to_the_board_in_three_clicks(site: Site) 
     hops_done(page)
     expect(page.locator(".hop.done").first).to_contain_text("the API replied after")
     expect(page.get_by_text("What it changed")).to_be_visible()
+    year, week, _ = datetime.now(UTC).date().isocalendar()
+    board = page.get_by_role("link", name=f"Board of {GAME}, week {year}-W{week:02}")
+    monday = str(date.fromisocalendar(year, week, 1))
+    expect(board).to_have_attribute("href", re.compile(f"period=weekly&date={monday}"))
     page.get_by_role("link", name=f"Board of {GAME}, all time").click()
     expect(page.locator("tr.me")).to_have_count(2)  # on the board, and among its neighbours
     expect(page.locator("tr.me").first).to_contain_text("1,500")

@@ -22,8 +22,8 @@ from pipeline.epoch import epoch as epochs
 from pipeline.epoch.aggregate import Deltas
 from pipeline.epoch.batch import Records
 from pipeline.epoch.epoch import Epoch
-from pipeline.epoch.frame import IDENTITY
 from pipeline.epoch.rejected import BadRatio, Tally
+from pipeline.epoch.roles import IDENTITY
 from pipeline.kafka import source
 from pipeline.kafka.source import Source
 from pipeline.sinks import redis as redis_sink

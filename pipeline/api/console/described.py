@@ -14,7 +14,7 @@ from pipeline.api.console import letters, players, redrive, schemas, topic
 from pipeline.api.console.audit import ENTRIES
 from pipeline.api.console.collector import STEP_SECONDS
 from pipeline.api.parameters import Whole
-from pipeline.api.schemas import EXAMPLE_GAME, EXAMPLE_PLAYER, EXAMPLE_TIME
+from pipeline.api.schemas import EXAMPLE_DAY, EXAMPLE_GAME, EXAMPLE_PLAYER, EXAMPLE_TIME
 from pipeline.contract import event
 
 _PATH: Final = "/api/v1/console/"
@@ -121,7 +121,7 @@ CALLS: Final = (
         "Days on which a game has scores",
         "",
         (Text("game_id", _NAME, "", "path", EXAMPLE_GAME), players.DAYS),
-        schemas.Days(EXAMPLE_GAME, ["2024-01-15"]),
+        players.days_of(EXAMPLE_GAME, [EXAMPLE_DAY]),
     ),
     Call(
         "players/{player_id}",

@@ -21,9 +21,10 @@ from pipeline.api.console.schemas import (
     Server,
     State,
 )
-from pipeline.api.console.sources import MOST_COUNTED, Mark, Question, Reading, Waiting
+from pipeline.api.console.sources import MOST_COUNTED, Question, Reading, Waiting
 from pipeline.contract.event import format_timestamp
 from pipeline.kafka.ends import Bounds
+from pipeline.sinks.marks import Mark
 
 _STALE_SECONDS: Final = 12.0
 """An answer this old says little of now; those who are asked every five seconds have had two chances."""
@@ -140,29 +141,29 @@ class Composer:
             state=state,
             reason=reason,
             records_per_second=self._rate(
-                f"group {name}", None if stale else sum(mark.next for mark in marks), reading.at
+                f"group {name}", None if stale else sum(mark.watermark.next_offset for mark in marks), reading.at
             ),
             lag_records=lag,
             lag_seconds=behind,
             freshness_seconds=self._age(marks, both, now) if lags else None,
             epoch=_epoch(marks),
-            admitted=sum(mark.admitted for mark in marks),
-            duplicates=sum(mark.duplicates for mark in marks),
-            dead_lettered=sum(mark.dead_lettered for mark in marks),
+            admitted=sum(mark.watermark.admitted for mark in marks),
+            duplicates=sum(mark.watermark.duplicates for mark in marks),
+            dead_lettered=sum(mark.watermark.dead_lettered for mark in marks),
             partitions=partitions,
         )
 
     def _partition(self, mark: Mark) -> Partition:
-        ends, standings = self.bounds.reading, self.standings.reading
-        end = ends.value[mark.partition][1] if ends is not None and mark.partition in ends.value else None
+        ends, standings, own = self.bounds.reading, self.standings.reading, mark.watermark
+        end = ends.value[own.partition][1] if ends is not None and own.partition in ends.value else None
         return Partition(
-            partition=mark.partition,
-            first=mark.first,
+            partition=own.partition,
+            first=own.first_offset,
             end=end,
-            postgres=mark.next,
-            redis=standings.value.get(mark.group, {}).get(mark.partition) if standings is not None else None,
+            postgres=own.next_offset,
+            redis=standings.value.get(mark.group, {}).get(own.partition) if standings is not None else None,
             committed=None,
-            lag_records=max(0, end - mark.next) if end is not None else None,
+            lag_records=max(0, end - own.next_offset) if end is not None else None,
             updated_at=format_timestamp(mark.updated_at.astimezone(UTC)),
         )
 
@@ -174,7 +175,7 @@ class Composer:
         """
         oldest = 0.0
         for mark in marks:
-            age, exact = self._clock.age(mark.partition, offsets[mark.partition], now)
+            age, exact = self._clock.age(mark.watermark.partition, offsets[mark.watermark.partition], now)
             oldest = max(oldest, age if exact else max(age, mark.idle_seconds))
         return round(oldest, 2)
 

@@ -1,16 +1,19 @@
 """GET: the games that have boards, the days of one, a player with the newest events. All by an index, within limits."""
 
+from collections.abc import Sequence
+from datetime import date
 from typing import Any, Final, cast
 
 import msgspec
 
 from pipeline.api.access.keyring import Caller
 from pipeline.api.console.answers import answer, asking, written
-from pipeline.api.console.schemas import Counted, Days, Games, Player
+from pipeline.api.console.schemas import Counted, Dated, Days, Games, Player
 from pipeline.api.context import Context
 from pipeline.api.http.connection import Connection
 from pipeline.api.http.heads import Head
 from pipeline.api.parameters import Whole, identifier, parameters, read_segment, whole
+from pipeline.contract.boards import PERIODS
 
 GAMES: Final = Whole("limit", 100, 1, 500, "How many games")
 DAYS: Final = Whole("limit", 31, 1, 366, "How many days")
@@ -35,7 +38,19 @@ async def get_days(context: Context, connection: Connection, head: Head, _caller
     limit = whole(parameters(head, DAYS.name), DAYS)
     with asking():
         rows = await context.console.database.rows(_DAYS, [game_id, game_id, limit])
-    answer(connection, Days(game_id, [day.isoformat() for (day,) in rows]))
+    answer(connection, days_of(game_id, [day for (day,) in rows]))
+
+
+def days_of(game_id: str, days: Sequence[date]) -> Days:
+    """Tell the days of a game's scores, and their boards in the same order."""
+    found = dict.fromkeys(
+        (period, period.first_day(day)) for period in PERIODS.values() if period.dated for day in days
+    )
+    boards = [
+        Dated(period.name, period.stamp_of(first), first.isoformat(), period.last_day(first).isoformat())
+        for period, first in found
+    ]
+    return Days(game_id, [day.isoformat() for day in days], boards)
 
 
 async def get_player(context: Context, connection: Connection, head: Head, _caller: Caller) -> None:

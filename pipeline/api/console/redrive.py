@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final
 
 import msgspec
 import orjson
@@ -32,11 +32,21 @@ from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, UnavailableError
 from pipeline.kafka.producer import EventProducer, Resent
 from pipeline.kafka.sizes import STORED_NOT, TOO_LARGE
-from pipeline.sinks.redrive import LETTER, SIZE, VALUE_SIZE, WAITING, Letter, mended
-
-Action = Literal["redrive", "drop"]
-Place = tuple[str, int, int]
-"""A record's topic, partition and offset."""
+from pipeline.sinks.redrive import (
+    LETTER,
+    MARK,
+    MOST_REASON,
+    NOTED,
+    SIZE,
+    VALUE_SIZE,
+    WAITING,
+    Action,
+    Author,
+    Letter,
+    Place,
+    marking,
+    mended,
+)
 
 MOST_IDS: Final = 1_000
 MAX_BODY: Final = 64 << 10
@@ -46,7 +56,6 @@ _PART: Final = 1_000
 _PART_BYTES: Final = 4 << 20
 _SHOWN: Final = 20
 _SHOWN_CHARACTERS: Final = 2_000
-MOST_REASON: Final = 1_000
 _FITS: Final = f"{VALUE_SIZE} <= {MAX_EVENT_BYTES} AND topic = %s"
 """Whether a letter can be sent again here: it is no longer than an event may be, and of the edge's own topic."""
 
@@ -82,15 +91,6 @@ class Chosen:
     def also(self, where: str, *values: object) -> "Chosen":
         """Return those of them for which something more holds."""
         return replace(self, where=f"{self.where} AND {where}", values=(*self.values, *values))
-
-
-class Author(NamedTuple):
-    """Who does what, why, and to which letters: a row of the audit but for how many."""
-
-    actor: str
-    action: Action
-    reason: str
-    what: str
 
 
 def post_redrive(context: Context, connection: Connection, head: Head, body: bytes, caller: Caller) -> None:
@@ -206,7 +206,7 @@ async def _redrive(context: Context, chosen: Chosen, author: Author) -> Change:
             await _note(console.database, done.places, author)
         count += len(done.places)
         unfit += done.unfit
-        sent += [one.id for one in letters if _place(one) in done.places]
+        sent += [one.id for one in letters if one.place in done.places]
         if done.failed is not None:
             raise unavailable(f"{done.failed}; {count} records were sent again, and no others")
         if chosen.by_code and (count or asyncio.get_running_loop().time() > deadline):
@@ -249,7 +249,7 @@ class _Sent:
 async def _send(context: Context, letters: Sequence[Letter]) -> _Sent:
     """Publish each record once, however many services refused it, and wait for Kafka's word on each."""
     context.require_kafka()
-    every = {_place(one): _record(one) for one in letters}
+    every = {one.place: _record(one) for one in letters}
     # What the topic is known not to take is not tried: in one batch with others it would be refused with them.
     records = {place: one for place, one in every.items() if not context.producer.sizes.fault(_length(one))}
     size = sum(map(_length, records.values()))
@@ -291,14 +291,10 @@ def _published(producer: EventProducer, record: Resent) -> asyncio.Future[KafkaE
 async def _note(database: Database, places: set[Place], author: Author) -> None:
     """Mark the letters of records that were sent, and write the audit. Raises UnavailableError."""
     try:
-        await database.rows(_MARK, [*map(list, zip(*sorted(places), strict=True)), *author, len(places)])
+        await database.rows(MARK, marking(places, author))
     except PipelineError as error:
         _log.error("redriven, and not noted", actor=author.actor, reason=author.reason, records=len(places))
         raise UnavailableError(f"{len(places)} records were sent again and could not be marked: {error}") from error
-
-
-def _place(letter: Letter) -> Place:
-    return letter.topic, letter.partition, letter.record_offset
 
 
 def _length(record: Resent) -> int:
@@ -310,17 +306,9 @@ def _record(letter: Letter) -> Resent:
     return Resent(letter.record_key, value, headers, int(time.time() * 1000))
 
 
-_NOTED: Final = "INSERT INTO pipeline_audit (actor, action, reason, what, count)"
 _DROP: Final = f"""
 WITH chosen AS (SELECT id AS number FROM dlq_events WHERE {{where}} ORDER BY id LIMIT {_PART} FOR UPDATE),
 dropped AS (UPDATE dlq_events SET dropped_at = now() FROM chosen WHERE id = number RETURNING dlq_events.*),
-noted AS ({_NOTED} SELECT %s, %s, %s, %s::jsonb, count(*) FROM dropped HAVING count(*) > 0)
+noted AS ({NOTED} SELECT %s, %s, %s, %s::jsonb, count(*) FROM dropped HAVING count(*) > 0)
 SELECT (SELECT count(*) FROM dropped), {COLUMNS} FROM dropped ORDER BY id LIMIT {_SHOWN}
-"""  # noqa: S608 - constants of ours
-_MARK: Final = f"""
-WITH sent AS (SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[]) AS one(topic, partition, record_offset)),
-marked AS (UPDATE dlq_events AS letter SET redriven_at = now() FROM sent
-           WHERE letter.topic = sent.topic AND letter.partition = sent.partition
-             AND letter.record_offset = sent.record_offset AND letter.dropped_at IS NULL)
-{_NOTED} VALUES (%s, %s, %s, %s::jsonb, %s) RETURNING count
 """  # noqa: S608 - constants of ours

@@ -145,11 +145,24 @@ class Games(msgspec.Struct, frozen=True):
     next: Annotated[str | None, Meta(description="`after` of the next page; null after the last")]
 
 
+Day = Annotated[str, Meta(extra_json_schema={"format": "date"})]
+
+
+class Dated(msgspec.Struct, frozen=True):
+    """A board that ends: of a day, or of a week."""
+
+    period: str
+    stamp: Annotated[str, Meta(description="Which day or week, as its key ends")]
+    first_day: Day
+    last_day: Day
+
+
 class Days(msgspec.Struct, frozen=True):
-    """The days on which a game has scores, the newest first."""
+    """The days on which a game has scores, the newest first, and the boards that these are of, period by period."""
 
     game_id: str
-    days: list[Annotated[str, Meta(extra_json_schema={"format": "date"})]]
+    days: list[Day]
+    boards: list[Dated]
 
 
 class Counted(msgspec.Struct, frozen=True):

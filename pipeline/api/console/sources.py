@@ -9,7 +9,6 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final, Generic, TypeVar, get_args
 
 from redis.exceptions import NoPermissionError
@@ -22,7 +21,7 @@ from pipeline.contract.boards import watermark_key
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.ends import Bounds, LogEnds
-from pipeline.sinks.marks import PROGRESS, standings_in
+from pipeline.sinks.marks import PROGRESS, Mark, marks_in, standings_in
 from pipeline.sinks.redrive import WAITING
 
 WATCHED_SECONDS: Final = 1.0
@@ -94,23 +93,6 @@ class Question(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """One group's watermark in one partition, as PostgreSQL has it, `idle_seconds` after it was moved last."""
-
-    group: str
-    partition: int
-    first: int
-    next: int
-    admitted: int
-    duplicates: int
-    dead_lettered: int
-    updated_at: datetime
-    idle_seconds: float
-    epoch_events: int | None
-    epoch_trigger: str | None
-
-
-@dataclass(frozen=True, slots=True)
 class Waiting:
     """How many dead letters wait, by code; of one that has `MOST_COUNTED`, at least so many."""
 
@@ -140,7 +122,7 @@ class Kafka:
 
 async def ask_marks(database: Database, topic: str) -> list[Mark]:
     """Return the watermarks of all groups. Raises UnavailableError."""
-    return [Mark(*row) for row in await database.rows(PROGRESS, [topic])]
+    return marks_in(await database.rows(PROGRESS, [topic]))
 
 
 async def ask_waiting(database: Database) -> Waiting:

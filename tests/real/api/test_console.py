@@ -96,7 +96,12 @@ def test_games_and_days_are_paged_by_their_keys(place: Place, edge: EdgeUnderTes
     first = ask(edge, "games?limit=5")
     assert first == {"games": [f"game-{number}" for number in range(1, 6)], "next": "game-5"}
     assert ask(edge, "games?limit=5&after=game-5") == {"games": ["game-6", "game-7", "old"], "next": None}
-    assert ask(edge, "games/game-1/days?limit=3")["days"] == ["2026-01-10", "2026-01-09", "2026-01-08"]
+    few = ask(edge, "games/game-1/days?limit=6")
+    assert few["days"][:3] == ["2026-01-10", "2026-01-09", "2026-01-08"]
+    assert [board["first_day"] for board in few["boards"] if board["period"] == "daily"] == few["days"]
+    assert [board for board in few["boards"] if board["period"] == "weekly"] == [
+        {"period": "weekly", "stamp": "2026-W02", "first_day": "2026-01-05", "last_day": "2026-01-11"}
+    ]
     assert len(ask(edge, "games/game-1/days")["days"]) == 10
     assert ask(edge, "games/nobodys/days")["days"] == []
 
@@ -148,7 +153,7 @@ def test_any_name_is_answered(edge: EdgeUnderTest) -> None:
     def asked(name: str) -> None:
         path = quote(name.encode(), safe="")
         assert ask(edge, f"players/{path}") == {"player_id": name, "statistics": None, "events": [], "games": []}
-        assert ask(edge, f"games/{path}/days") == {"game_id": name, "days": []}
+        assert ask(edge, f"games/{path}/days") == {"game_id": name, "days": [], "boards": []}
         assert ask(edge, f"games?after={path}")["games"] == []
 
     asked()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.contract.event import MAX_EVENT_BYTES
 from tests import texts
-from tests.consuming import consume_all
+from tests.consuming import consume_all, log_ends
 from tests.edges import EVENT, EdgeUnderTest, Reply, make_key, running_edge
 from tests.events import encoded
 from tests.letters import write_letter
@@ -53,6 +53,25 @@ def test_a_letter_is_found_previewed_sent_again_and_counted(place: Place, edge: 
     consume_all(place)
     assert edge.get("/api/v1/players/late/stats").json()["total_events"] == 1
     assert [letter["id"] for letter in edge.get(f"{LETTERS}?state=redriven").json()["letters"]] == [number]
+
+
+def test_records_of_one_place_in_a_topic_made_anew_are_each_sent_and_marked_alone(
+    place: Place, edge: EdgeUnderTest
+) -> None:
+    with place.pg() as connection:
+        (old,) = write_letter(connection, place.topic, encoded(player_id="old"), first=6)
+        (new,) = write_letter(connection, place.topic, encoded(player_id="new"), first=6)
+        other = write_letter(connection, place.topic, encoded(player_id="older"), first=6)
+    assert change(edge, "redrive", {"ids": [new], "reason": "this one"}).json()["count"] == 1
+    waiting = edge.get(f"{LETTERS}?state=waiting").json()["letters"]
+    assert [letter["id"] for letter in waiting] == [*other, old]
+    done = change(edge, "redrive", {"code": "invalid", "reason": "the others"}).json()
+    assert (done["count"], [letter["id"] for letter in done["letters"]]) == (2, [old, *other])
+    assert [entry["count"] for entry in audit(edge)] == [2, 1]
+    consume_all(place)
+    with place.pg() as connection:
+        players = connection.execute("SELECT player_id FROM events ORDER BY 1").fetchall()
+    assert players == [("new",), ("old",), ("older",)]
 
 
 def test_all_of_a_code_go_part_by_part_and_others_stay(place: Place, edge: EdgeUnderTest) -> None:
@@ -275,6 +294,40 @@ def test_while_kafka_is_away_nothing_is_marked_and_the_loop_goes_on(place: Place
         place.stack.kafka.resume()
     assert audit(edge) == []
     eventually(lambda: change(edge, "redrive", {"ids": ids, "reason": "x"}).status == 200, timeout=60)
+
+
+DYING = (
+    "CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS"
+    " $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;"
+    " CREATE TRIGGER dying BEFORE INSERT ON pipeline_audit FOR EACH ROW EXECUTE FUNCTION die()"
+)
+
+
+@pytest.mark.parametrize("postgres", ["dies", "hangs"])
+def test_what_was_sent_and_could_not_be_marked_is_said_and_counts_once(
+    place: Place, edge: EdgeUnderTest, postgres: str
+) -> None:
+    """PostgreSQL fails between Kafka's word and the statement that marks and notes."""
+    with place.pg() as connection:
+        ids = write_letter(connection, place.topic, encoded(player_id="p"))
+    asked = {"ids": ids, "reason": "x"}
+    with place.pg() as connection:
+        if postgres == "dies":
+            connection.execute(DYING)
+            refused = change(edge, "redrive", asked)
+            connection.execute("DROP TRIGGER dying ON pipeline_audit")
+        else:
+            with connection.transaction():
+                connection.execute("LOCK TABLE pipeline_audit")
+                refused = change(edge, "redrive", asked)
+    assert refused.status == 503
+    assert "1 records were sent again and could not be marked" in refused.json()["error"]
+    assert (sum(log_ends(place).values()), audit(edge)) == (1, [])
+    assert edge.get(f"{LETTERS}/{ids[0]}").json()["redriven_at"] is None
+    assert change(edge, "redrive", asked).json()["count"] == 1
+    assert (sum(log_ends(place).values()), len(audit(edge))) == (2, 1)
+    consume_all(place)
+    assert edge.get("/api/v1/players/p/stats").json()["total_events"] == 1
 
 
 def test_any_text_is_kept_as_it_is(place: Place, edge: EdgeUnderTest) -> None:

@@ -50,6 +50,12 @@ def test_a_counted_event_is_followed_through_every_step(place: Place, edge: Edge
     assert {one["key"]: one["added"] for one in found["effects"]["boards"]} == {
         f"leaderboard:game-test-001:{label}": 1500 for label in BOARDS
     }
+    parts = ("game_id", "period", "stamp", "first_day")
+    assert [tuple(one[name] for name in parts) for one in found["effects"]["boards"]] == [
+        ("game-test-001", "alltime", None, None),
+        ("game-test-001", "daily", "2024-01-15", "2024-01-15"),
+        ("game-test-001", "weekly", "2024-W03", "2024-01-15"),
+    ]
     assert (found["duplicate_of"], found["dead_letter"], found["lag"]) == (None, None, None)
     assert trail(edge, "player-test-001", str(event["event_id"]), timestamp="2024-01-15T12:35:00+02:00") == found
 

@@ -17,7 +17,7 @@ from pipeline.sinks import postgres
 from pipeline.sinks.housekeeping import Housekeeping
 from pipeline.sinks.postgres import PostgresSink
 from tests.chaos.truth import assert_exact
-from tests.consuming import caught_up, consume_all, consuming
+from tests.consuming import caught_up, consume_all, consuming, ended
 from tests.events import encoded
 from tests.place import Place
 from tests.real.engine.test_lag import gauge
@@ -276,4 +276,4 @@ def test_an_epoch_in_parts_that_is_mostly_bad_halts(years: Place, bad: int, refu
         pytest.raises(HaltError, match=r"\d+ of 890 records are bad"),
         consuming(years, batch_max_wait_ms=3_000, dlq_halt_count=100) as consumer,
     ):
-        eventually(lambda: not consumer.health.running, timeout=60)
+        eventually(lambda: ended(consumer), timeout=60)

@@ -15,6 +15,7 @@ from pipeline.verify.verify import verify
 from tests.commanding import gamemetrics, told
 from tests.consuming import caught_up, consume_all, consuming
 from tests.events import encoded
+from tests.letters import write_letter
 from tests.place import Place
 from tests.topics import limit_messages
 
@@ -133,6 +134,23 @@ def test_a_record_that_three_consumers_refused_is_sent_once(place: Place) -> Non
     _, after = told(place, "dlq", "list")
     assert {letter["state"] for letter in after["letters"]} == {"redriven"}
     assert told(place, "dlq", "redrive", "--all") == (0, {"redriven": 0})
+
+
+def test_records_of_one_place_in_a_topic_made_anew_are_each_sent_and_marked_alone(place: Place) -> None:
+    """A topic that is created again gives its offsets out again; told by place, one was marked and never sent."""
+    with place.pg() as connection:
+        (old,) = write_letter(connection, place.topic, encoded(player_id="old"), first=6)
+        (new,) = write_letter(connection, place.topic, encoded(player_id="new"), first=6)
+        other = write_letter(connection, place.topic, encoded(player_id="older"), first=6)
+    assert told(place, "dlq", "redrive", str(new)) == (0, {"redriven": 1})
+    left = told(place, "dlq", "list", "--open")[1]["letters"]
+    assert [letter["id"] for letter in left] == [*other, old]
+    assert told(place, "dlq", "redrive", "--all") == (0, {"redriven": 2})
+    assert told(place, "dlq", "list", "--open")[1]["total"] == 0
+    consume_all(place)
+    with place.pg() as connection:
+        players = connection.execute("SELECT player_id FROM events ORDER BY 1").fetchall()
+    assert players == [("new",), ("old",), ("older",)]
 
 
 def test_the_identity_is_spliced_in_and_nothing_else_is_written_anew(place: Place, tmp_path: Path) -> None:

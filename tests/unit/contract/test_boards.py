@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pipeline.api.console
 import pipeline.sinks
 from pipeline.contract.boards import (
     ALLTIME,
@@ -138,6 +139,23 @@ def test_the_hash_holds_the_total_the_counts_and_the_last_time(moment: datetime,
     assert counts_in(fields) == counts
     written = pl.DataFrame({"t": [last]}, schema={"t": pl.Datetime("us", "UTC")})
     assert only(written.select(pl.col("t").dt.strftime(POLARS_TIMESTAMP))) == fields[LAST_EVENT]
+
+
+def test_the_console_has_words_for_each_period_and_no_other() -> None:
+    source = (Path(pipeline.api.console.__file__).parent / "pages" / "periods.js").read_text()
+    words = dict(re.findall(r"^  (\w+): \{(.*)\},$", source, re.MULTILINE))
+    assert list(words) == list(PERIODS), "the first is the one that the API shows if none is asked for"
+    assert {name: "choose:" in text for name, text in words.items()} == {p.name: p.dated for p in PERIODS.values()}
+
+
+@given(st.sampled_from(DATED), DAYS | st.dates(date(9999, 12, 1)))
+def test_a_board_has_a_name_and_the_days_between_its_first_and_last(period: Period, day: date) -> None:
+    first, last = period.first_day(day), period.last_day(day)
+    assert first <= day <= last
+    assert last == date.max or (last - first).days == period.days - 1
+    for other in (first, last):
+        assert (period.stamp_of(other), period.first_day(other)) == (period.stamp_of(day), first)
+    assert period.label(day) == f"{period.name}:{period.stamp_of(day)}"
 
 
 def test_the_function_in_redis_spells_names_as_they_are_here() -> None:

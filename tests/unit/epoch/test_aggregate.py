@@ -22,7 +22,8 @@ from pipeline.epoch.aggregate import (
     per_day,
     per_player,
 )
-from pipeline.epoch.frame import EVENT_SCHEMA, IDENTITY, sort_by_identity
+from pipeline.epoch.frame import EVENT_SCHEMA, sort_by_identity
+from pipeline.epoch.roles import IDENTITY
 
 EXPIRY = Expiry(daily_days=35, weekly_days=100)
 START = datetime(2026, 1, 1, tzinfo=UTC)

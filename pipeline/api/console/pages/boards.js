@@ -1,12 +1,12 @@
 // Boards: a game's ranking of all time, of a day or of a week, as it moves; and a player's place with neighbours.
 import { get, path, query } from "./api.js";
-import { count, weekOf } from "./format.js";
+import { count } from "./format.js";
 import { useEffect, useRef } from "./hooks.js";
 import { html } from "./html.js";
+import { FIRST, PERIODS } from "./periods.js";
 import { go, href } from "./router.js";
 import { Card, Empty, Field, Finder, Loaded, Name, Player, Title, useLoad } from "./ui.js";
 
-const PERIODS = { alltime: "All time", daily: "Day", weekly: "Week" };
 const PAGE = 25;
 const CHIPS = 12;
 const REFRESH_MS = 1000;
@@ -40,17 +40,17 @@ function Games({ known, more, game, values }) {
 }
 
 function Game({ game, values }) {
-  const period = values.period in PERIODS ? values.period : "alltime";
+  const period = Object.hasOwn(PERIODS, values.period) ? values.period : FIRST;
   const { date, player } = values;
   const offset = Math.max(0, Number.parseInt(values.offset ?? "0", 10) || 0);
-  const at = (changes) => href("boards", [game], { period: period === "alltime" ? "" : period, date, player, ...changes });
+  const at = (changes) => href("boards", [game], { period: period === FIRST ? "" : period, date, player, ...changes });
   return html`
     <div class="columns wide-left">
       <${Card} title=${html`<${Name} of=${game} />`} aside=${html`<div class="segments" role="group" aria-label="Period">
-          ${Object.entries(PERIODS).map(([name, title]) => html`<a key=${name}
-            href=${at({ period: name === "alltime" ? "" : name, date: "" })} aria-current=${name === period ? "true" : null}>${title}</a>`)}
+          ${Object.entries(PERIODS).map(([name, { title }]) => html`<a key=${name}
+            href=${at({ period: name === FIRST ? "" : name, date: "" })} aria-current=${name === period ? "true" : null}>${title}</a>`)}
         </div>`}>
-        ${period !== "alltime" && html`<${Days} game=${game} period=${period} date=${date} at=${at} />`}
+        ${PERIODS[period].choose && html`<${Days} game=${game} period=${period} date=${date} at=${at} />`}
         <${Board} key=${`${period} ${date} ${offset}`} game=${game} period=${period} date=${date} offset=${offset} player=${player} at=${at} />
       <//>
       <${Card} title="A player's place">
@@ -64,15 +64,16 @@ function Game({ game, values }) {
 /** The days, or the weeks, that have a board. */
 function Days({ game, period, date, at }) {
   const load = useLoad((signal) => get(path("api", "v1", "console", "games", game, "days") + query({ limit: 366 }), signal), [game, "days"]);
-  return html`<${Loaded} load=${load} what="days">${({ days }) => {
-    const choices = period === "weekly" ? [...new Map(days.map((day) => [weekOf(day), day])).entries()] : days.map((day) => [day, day]);
-    const chosen = choices.find(([label, day]) => (period === "weekly" ? date && label === weekOf(date) : day === date));
+  const { choose, now } = PERIODS[period];
+  return html`<${Loaded} load=${load} what="days">${({ boards }) => {
+    const choices = boards.filter((one) => one.period === period);
+    const chosen = date && choices.find(({ first_day: first, last_day: last }) => first <= date && date <= last);
     const change = (event) => go(at({ date: event.target.value }));
-    return html`<${Field} id="board-date" label=${period === "weekly" ? "Week (Monday to Sunday, UTC)" : "Day (UTC)"}>
+    return html`<${Field} id="board-date" label=${choose}>
       <select id="board-date" onChange=${change}>
-        <option value="" selected=${!date}>${period === "weekly" ? "this week" : "today"}</option>
+        <option value="" selected=${!date}>${now}</option>
         ${date && !chosen && html`<option value=${date} selected>${date}</option>`}
-        ${choices.map(([label, day]) => html`<option key=${label} value=${day} selected=${chosen?.[0] === label}>${label}</option>`)}
+        ${choices.map((one) => html`<option key=${one.stamp} value=${one.first_day} selected=${one === chosen}>${one.stamp}</option>`)}
       </select>
     <//>`;
   }}<//>`;
@@ -88,7 +89,7 @@ function Board({ game, period, date, offset, player, at }) {
         ${offset > 0 && html`<a class="button" href=${at({ offset: Math.max(0, offset - PAGE) || "" })}>Better ones</a>`}
         ${board.next_offset != null && html`<a class="button" href=${at({ offset: board.next_offset })}>Next ${PAGE}</a>`}</div>`
     : html`<${Empty} title="Nobody is on this board">
-      <p>${period === "alltime" ? "No score of this game was counted yet." : "No score of this period was counted: choose another, or send one."}</p>
+      <p>${PERIODS[period].choose ? "No score of this period was counted: choose another, or send one." : "No score of this game was counted yet."}</p>
         <a class="button" href=${href("trace")}>Send a score</a><//>`}<//>`;
 }
 

@@ -81,11 +81,3 @@ function timeIn(moment, zone) {
     ? moment.toISOString().slice(11, 19)
     : `${pad(moment.getHours())}:${pad(moment.getMinutes())}:${pad(moment.getSeconds())}`;
 }
-
-/** The ISO week of a day: "2026-01-15" -> "2026-W03". */
-export function weekOf(day) {
-  const moment = new Date(`${day}T00:00:00Z`);
-  const thursday = new Date(moment.getTime() + (3 - ((moment.getUTCDay() + 6) % 7)) * 86400000);
-  const first = Date.UTC(thursday.getUTCFullYear(), 0, 1);
-  return `${thursday.getUTCFullYear()}-W${pad(Math.floor((thursday.getTime() - first) / 604800000) + 1)}`;
-}

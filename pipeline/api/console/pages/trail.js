@@ -3,6 +3,7 @@ import { get, path, query } from "./api.js";
 import { counted, duration } from "./format.js";
 import { useEffect, useState } from "./hooks.js";
 import { html } from "./html.js";
+import { PERIODS } from "./periods.js";
 import { href } from "./router.js";
 import { useStore } from "./store.js";
 import { Copy, Fault, Loading, Name, Player, Time } from "./ui.js";
@@ -136,22 +137,12 @@ function Effects({ effects, playerId }) {
   </ul></div>`;
 }
 
-function Board({ of: { key, added }, playerId }) {
-  const [, game, period, stamp] = /^leaderboard:(.*):(alltime|daily|weekly)(?::([^:]*))?$/s.exec(key) ?? [];
-  if (!period) return html`<code class="name">${key}</code> <strong>${signed(added)}</strong>`;
-  const where = href("boards", [game], { period, date: period === "weekly" ? monday(stamp) : stamp, player: playerId });
-  const title = { alltime: "all time", daily: "day", weekly: "week" }[period];
-  return html`<a href=${where}>Board of <${Name} of=${game} />, ${title}${stamp ? ` ${stamp}` : ""}</a>: <strong>${signed(added)}</strong>`;
+function Board({ of: { added, game_id: game, period, stamp, first_day: date }, playerId }) {
+  const where = href("boards", [game], { period, date, player: playerId });
+  const what = `${PERIODS[period]?.of ?? period}${stamp ? ` ${stamp}` : ""}`;
+  return html`<a href=${where}>Board of <${Name} of=${game} />, ${what}</a>: <strong>${signed(added)}</strong>`;
 }
 
 function signed(number) {
   return number < 0 ? `−${new Intl.NumberFormat("en").format(-number)}` : `+${new Intl.NumberFormat("en").format(number)}`;
-}
-
-/** The first day of an ISO week: "2026-W03" -> "2026-01-12". */
-function monday(week) {
-  const [, year, number] = /^(\d+)-W(\d+)$/.exec(week).map(Number);
-  const fourth = new Date(Date.UTC(year, 0, 4));
-  const first = fourth.getTime() - ((fourth.getUTCDay() + 6) % 7) * 86400000;
-  return new Date(first + (number - 1) * 604800000).toISOString().slice(0, 10);
 }
