@@ -45,6 +45,7 @@ class ProofState:
 
     level_at: PostgreSQL's time at the last step that reached the watermarks. swept_to: the last player whose sums are
     proven; None: all are. rolled_to: where the round over what is old stands. kinds: differences by kind, as last told.
+    unproven: how much cannot be recounted, by reason.
     """
 
     level_at: datetime | None
@@ -52,6 +53,7 @@ class ProofState:
     rolled_to: Mapping[str, Any]
     round_seconds: float | None
     kinds: Mapping[str, int]
+    unproven: Mapping[str, int]
 
 
 class Checkpoints:
@@ -73,7 +75,7 @@ class Checkpoints:
     def standing(self) -> ProofState | None:
         """Return how the proof stands, or None if none was begun."""
         row = self._connection.execute(
-            "SELECT level_at, swept_to, rolled_to, round_seconds, kinds FROM pipeline_proof_state"
+            "SELECT level_at, swept_to, rolled_to, round_seconds, kinds, unproven FROM pipeline_proof_state"
             " WHERE group_id = %s AND topic = %s",
             self._key,
         ).fetchone()
@@ -126,6 +128,13 @@ class Checkpoints:
             {"to": Jsonb(dict(to)), "ended": ended, "group": self._key[0], "topic": self._key[1]},
         )
 
+    def leave_unproven(self, amounts: Mapping[str, int]) -> None:
+        """Note how much could not be recounted, by reason."""
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET unproven = %s WHERE group_id = %s AND topic = %s",
+            (Jsonb(dict(amounts)), *self._key),
+        )
+
     def tell(self, kinds: Mapping[str, int], behind: int) -> None:
         """Note what a check came to."""
         self._connection.execute(
@@ -153,6 +162,14 @@ class Checkpoints:
             (*self._key, differing, limit),
         )
         return [row[0] for row in rows]
+
+    def suspects_among(self, players: list[str]) -> set[str]:
+        """Return those of the players that are suspects already."""
+        rows = self._connection.execute(
+            "SELECT player_id FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
+            (*self._key, players),
+        )
+        return {row[0] for row in rows}
 
     def count_suspects(self, *, differing: bool) -> int:
         """Count them."""
