@@ -4,6 +4,7 @@ Checkpoints, proven sums and suspects are moved in one transaction, so a verifie
 is restored brings all of them back to one moment.
 """
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -46,6 +47,7 @@ class ProofState:
     level_at: PostgreSQL's time at the last step that reached the watermarks. swept_to: the last player whose sums are
     proven; None: all are. rolled_to: where the round over what is old stands. kinds: differences by kind, as last told.
     unproven: how much cannot be recounted, by reason.
+    redis_owed: whose comparison of Redis is still to come (0: that of all keys); None: nobody's.
     """
 
     level_at: datetime | None
@@ -54,6 +56,7 @@ class ProofState:
     round_seconds: float | None
     kinds: Mapping[str, int]
     unproven: Mapping[str, int]
+    redis_owed: int | None
 
 
 class Checkpoints:
@@ -62,6 +65,9 @@ class Checkpoints:
     def __init__(self, connection: psycopg.Connection, group_id: str, topic: str) -> None:
         self._connection = connection
         self._key = (group_id, topic)
+        self._verifier = 1 + secrets.randbits(62)
+        self.redis_owed = False
+        """Whether keys of Redis are owed a comparison that this verifier does not know by name."""
 
     def read(self) -> dict[int, Checkpoint]:
         """Return the checkpoints by partition."""
@@ -75,7 +81,7 @@ class Checkpoints:
     def standing(self) -> ProofState | None:
         """Return how the proof stands, or None if none was begun."""
         row = self._connection.execute(
-            "SELECT level_at, swept_to, rolled_to, round_seconds, kinds, unproven FROM pipeline_proof_state"
+            "SELECT level_at, swept_to, rolled_to, round_seconds, kinds, unproven, redis_owed FROM pipeline_proof_state"
             " WHERE group_id = %s AND topic = %s",
             self._key,
         ).fetchone()
@@ -105,6 +111,31 @@ class Checkpoints:
                 " dead_letters = excluded.dead_letters, whole = excluded.whole, proven_at = now()",
                 (*self._key, one.partition, one.topic_id, one.next_offset, one.records, one.dead_letters, one.whole),
             )
+
+    def owe_redis(self, *, named: bool) -> None:
+        """Note in the transaction that moves checkpoints that Redis is to be compared in what they pass.
+
+        `named`: this verifier knows which keys that is. What another left, which may have died since, it does not.
+        """
+        row = self._connection.execute(
+            "SELECT redis_owed FROM pipeline_proof_state WHERE group_id = %s AND topic = %s", self._key
+        ).fetchone()
+        if row is None:
+            return
+        self.redis_owed |= not named or row[0] not in {None, self._verifier}
+        if row[0] != self._verifier:
+            self._connection.execute(
+                "UPDATE pipeline_proof_state SET redis_owed = %s WHERE group_id = %s AND topic = %s",
+                (self._verifier, *self._key),
+            )
+
+    def redis_compared(self) -> None:
+        """Note that Redis was compared in all that this verifier's steps passed; another's are owed still."""
+        self.redis_owed = False
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET redis_owed = NULL WHERE group_id = %s AND topic = %s AND redis_owed = %s",
+            (*self._key, self._verifier),
+        )
 
     def level(self) -> None:
         """Note that this transaction's snapshot is what was proven."""

@@ -75,14 +75,12 @@ class RedisComparison:
     _boards: BoardPages | None
     _players: set[str] = field(default_factory=set)
     _places: Places = field(default_factory=Places)
-    boards_owed: bool = False
 
     def touched(self, players: list[str], places: list[tuple[str, str, date]], *, level: bool) -> None:
         """Compare the hashes of players, and the boards that places (game, player, day) are on.
 
         The boards are compared with what was proven, which is not yet what is there where consumers were ahead.
         """
-        self.boards_owed |= not level
         if self._hashes is not None:
             self._players |= self._hashes.suspects_among(players)
         if self._boards is not None and level:

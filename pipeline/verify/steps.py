@@ -232,6 +232,8 @@ class Prover:
         if level and not left and self.findings.due:
             self.findings.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
         self.checkpoints.move(passed.values())
+        if len(places) or read.gone:
+            self.checkpoints.owe_redis(named=not read.gone)
         self._report.compare("records", len(places))
         self._report.compare("dead letters", len(bad))
         return Step(moved=True, level=level, records=len(places), left=left, marks=marks, stops=stops)

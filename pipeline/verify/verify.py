@@ -84,6 +84,8 @@ class Proof:
         whole = full or standing is None
         if whole:
             self.prover.begin()
+        elif standing is not None and standing.redis_owed is not None:  # whoever owes it may have died
+            checkpoints.owe_redis(named=False)
         step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
         differing = self.look_at_suspects(self.report)
         if checkpoints.count_suspects(differing=False):
@@ -93,12 +95,13 @@ class Proof:
             if player not in differing:
                 self.report.differences.add("undecided", f"player {player!r}", "its events' sums", "others, twice")
         if self.redis is not None:
-            if whole or self.redis.boards_owed or redis_differed(standing):
+            if whole or checkpoints.redis_owed or redis_differed(standing):
                 for _ in self.redis.everything(proven=self.prover.since <= EARLIEST and not step.left):
                     pass
             self.redis.recheck_some()
             self.redis.confirm(self.report)
         self.say(step)
+        checkpoints.redis_compared()
 
     def reach(self, goal: Mapping[int, int], *, touched: bool = False) -> Step:
         """Take steps until the goal is proven and no sum is owed.
@@ -112,8 +115,8 @@ class Proof:
             step = self.prover.step()
             done += step.records
             self.advance("proving records", done, max(total, done))
-            if touched and self.redis is not None:
-                self.redis.touched(*self.prover.touched(), level=step.level)
+            if touched:
+                self.compare_touched(step)
             if not step.moved or any(stop < goal.get(p, 0) for p, stop in step.stops.items()):
                 continue
             if step.level and not step.left:
@@ -124,6 +127,16 @@ class Proof:
                     self.report.skip("sums of the players last counted: consumers stay ahead of this verifier")
                     return step
 
+    def compare_touched(self, step: Step) -> None:
+        """Compare Redis with PostgreSQL in what a step's records are about.
+
+        Boards are compared with what was proven. Of a step that left sums to prove that is not all of it: it is owed.
+        """
+        if self.redis is not None and step.moved:
+            self.redis.touched(*self.prover.touched(), level=step.level)
+            if step.records and (step.left or not step.level):
+                self.prover.checkpoints.redis_owed = True
+
     def look_at_suspects(self, report: Report) -> set[str]:
         """Look closely at the players that differ; returns those that do, and owes the others a recount."""
         checkpoints = self.prover.checkpoints
@@ -133,6 +146,7 @@ class Proof:
             chosen = suspects[start : start + _LOOKED_AT]
             differing = look_closely(self.settings, self.group.id, chosen, report, self.advance)
             checkpoints.owe(set(chosen) - differing)
+            checkpoints.redis_owed |= len(differing) < len(chosen)  # on which boards these are was not asked
             found |= differing
         if more := checkpoints.count_suspects(differing=True) - len(found):
             report.differences.count("players not looked at yet", max(0, more))

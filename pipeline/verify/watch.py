@@ -137,6 +137,7 @@ class Watched:
     _level_at: float = 0.0
     _round: Iterator[None] | None = None
     _round_began: float = 0.0
+    _round_owed: bool = False
     _health: WatchHealth | None = None
     _shown: frozenset[str] = frozenset()
     _logged: frozenset[tuple[str, str]] = frozenset()
@@ -153,7 +154,9 @@ class Watched:
             standing = prover.checkpoints.standing()
             if standing is None:
                 prover.begin()
-            elif standing.level_at is not None and not self._level_at:
+            if standing is None or standing.redis_owed is not None:
+                prover.checkpoints.owe_redis(named=False)
+            if standing is not None and standing.level_at is not None and not self._level_at:
                 self._level_at = standing.level_at.timestamp()
             if redis_differed(standing) and self.redis is not None:
                 for _ in self.redis.everything(proven=False):
@@ -169,26 +172,28 @@ class Watched:
             self._count_again()
             return
         prover = self.proof.prover
-        step = self._prove(prover)
+        step = self._prove(self.proof)
         self._look(prover)
         if not _lags(prover, step):
-            self._roll(prover)
+            self._roll(self.proof)
             self._roll_redis(prover, step)
-        self._confirm()
+        confirmed = self._confirm()
         self._tell(prover, step)
+        if self.redis is None or (confirmed and not self._round_owed and not prover.checkpoints.redis_owed):
+            prover.checkpoints.redis_compared()
 
     # -- a turn --------------------------------------------------------------------------------------------------------
 
-    def _prove(self, prover: Prover) -> Step:
+    def _prove(self, proof: Proof) -> Step:
         """Take steps until one was level, or consumers prove to be ahead."""
+        prover = proof.prover
         while True:
             step = prover.step()
             self._advance("", 0, 0)
             metrics.records.labels(self.group.id).inc(step.records)
             for partition, stop in step.stops.items():
                 metrics.offset.labels(self.group.id, partition).set(stop)
-            if self.redis is not None:
-                self.redis.touched(*prover.touched(), level=step.level)
+            proof.compare_touched(step)
             if step.level and not step.left:
                 self._level_at = time()
             if step.level or step.records < PIECE_RECORDS or _lags(prover, step):
@@ -203,12 +208,13 @@ class Watched:
             self.seen["players"] = self._noted(self.proof.look_at_suspects)
             self.due["look"] = monotonic() + max(_LOOK_SECONDS, (monotonic() - began) / _LOOK_SHARE)
 
-    def _roll(self, prover: Prover) -> None:
+    def _roll(self, proof: Proof) -> None:
         """Go on with the round over what is old in PostgreSQL, for a while."""
+        prover = proof.prover
         until = monotonic() + self.pace.turn_seconds * _ROUND_SHARE
         while self._is_due("roll"):
             prover.roll_pages = 1
-            self._prove(prover)
+            self._prove(proof)
             prover.roll_pages = 0
             self._after_page("roll", prover.rolled, ended=prover.round_ended)
             if monotonic() > until:
@@ -221,11 +227,13 @@ class Watched:
             if self._round is None:
                 proven = step.level and not step.left and prover.since <= EARLIEST
                 self._round, self._round_began = self.redis.everything(proven=proven), monotonic()
+                # A round has all that was owed when it began; what is owed from now on, the next one has.
+                self._round_owed, prover.checkpoints.redis_owed = prover.checkpoints.redis_owed, False
             before = self.redis.compared
             ended = next(self._round, _ENDED) is _ENDED
             if ended:
                 metrics.rounds.labels(self.group.id, "redis").set(monotonic() - self._round_began)
-                self._round = None
+                self._round, self._round_owed = None, False
             self._after_page("redis", self.redis.compared - before, ended=ended)
             if monotonic() > until:
                 return
@@ -234,13 +242,19 @@ class Watched:
         seconds = players / self.pace.players_an_hour * 3_600
         self.due[which] = monotonic() + (max(seconds, self.pace.least_round_seconds) if ended else seconds)
 
-    def _confirm(self) -> None:
-        """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them."""
+    def _confirm(self) -> bool:
+        """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them.
+
+        Returns whether each that was compared is known to differ, or not to.
+        """
         if self.redis is None or not self.redis.recheck_some():
             self.seen.pop("redis", None)
         elif self._is_due("confirm"):
             self.seen["redis"] = self._noted(self.redis.confirm)
             self.due["confirm"] = monotonic() + _CONFIRM_SECONDS
+        else:
+            return False
+        return True
 
     @staticmethod
     def _noted(check: Callable[[Report], object]) -> dict[str, int]:
