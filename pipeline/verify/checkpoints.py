@@ -5,7 +5,7 @@ is restored brings all of them back to one moment.
 """
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -174,6 +174,19 @@ class Checkpoints:
             ("differs" if kinds else "good", sum(kinds.values()), Jsonb(dict(kinds)), behind, *self._key),
         )
 
+    def tell_whole(self, kinds: Mapping[str, int], seconds: float) -> None:
+        """Note what it came to that everything was counted again, which took so long and leaves no checkpoint."""
+        self._connection.execute(
+            "INSERT INTO pipeline_proof_state (group_id, topic, swept_to, redis_owed) VALUES (%s, %s, NULL, NULL)"
+            " ON CONFLICT (group_id, topic) DO UPDATE SET swept_to = NULL, redis_owed = NULL",
+            self._key,
+        )
+        self.tell(kinds, 0)
+        self._connection.execute(
+            "UPDATE pipeline_proof_state SET level_at = now(), round_seconds = %s WHERE group_id = %s AND topic = %s",
+            (seconds, *self._key),
+        )
+
     # -- suspects ----------------------------------------------------------------------------------------------------
 
     def suspect(self, players: Iterable[str], *, differs: bool) -> None:
@@ -247,3 +260,10 @@ class Checkpoints:
                 " FROM unnest(%s::int[], %s::bigint[]) AS bad(partition, record_offset) ON CONFLICT DO NOTHING",
                 (*self._key, *columns),
             )
+
+
+def forget_others(connection: psycopg.Connection, topic: str, groups: Sequence[str]) -> None:
+    """Forget how the proofs stand of groups that write nothing any more: nobody proves on from there."""
+    connection.execute(
+        "DELETE FROM pipeline_proof_state WHERE topic = %s AND group_id <> ALL(%s)", (topic, list(groups))
+    )

@@ -1,6 +1,6 @@
 """What is not as it should be: named one by one up to a bound, counted in full."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -41,6 +41,10 @@ class Differences:
         """Count differences that are not named."""
         if number:
             self.totals[kind] = self.totals.get(kind, 0) + number
+
+    def since(self, before: Mapping[str, int]) -> dict[str, int]:
+        """Return what came to the totals since they were these."""
+        return {kind: total - before.get(kind, 0) for kind, total in self.totals.items() if total > before.get(kind, 0)}
 
     def add_frame(
         self, kind: str, differing: pl.DataFrame, show: Callable[[dict[str, Any]], tuple[str, object, object]]

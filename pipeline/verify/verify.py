@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.sinks.connection import connect, translated
-from pipeline.verify.checkpoints import ProofState
+from pipeline.verify.checkpoints import Checkpoints, ProofState, forget_others
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.look import look_closely
 from pipeline.verify.redis import RedisComparison, comparing
@@ -37,6 +37,7 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
     report = Report(seed=secrets.randbits(32))
     with _connection(settings) as connection:
         groups = read_groups(connection, settings.kafka_topic)
+        forget_others(connection, settings.kafka_topic, [group.id for group in groups])
     for group in groups:
         redis = comparing(settings, group, advance) if group.role.uses_redis else nullcontext()
         with redis as comparison:
@@ -44,12 +45,13 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
                 with proving(settings, group, report) as prover:
                     Proof(settings, prover, group, report, advance, comparison).run(full=full)
             else:
-                look_closely(settings, group.id, None, report, advance)
+                with telling(settings, group, report):
+                    look_closely(settings, group.id, None, report, advance)
+                    if comparison is not None:
+                        for _ in comparison.everything(proven=False):
+                            pass
+                        comparison.confirm(report)
                 report.groups[group.id] = _lines(group, _bounds(settings))
-                if comparison is not None:
-                    for _ in comparison.everything(proven=False):
-                        pass
-                    comparison.confirm(report)
     if not groups:
         report.skip("anything: no consumer has started here yet")
     return report
@@ -66,6 +68,16 @@ def proving(settings: Settings, group: Group, report: Report) -> Iterator[Prover
         yield prover
 
 
+@contextmanager
+def telling(settings: Settings, group: Group, report: Report) -> Iterator[None]:
+    """Count everything of a group that leaves no checkpoints again, in the block, and note what it came to."""
+    began, before = monotonic(), dict(report.differences.totals)
+    yield
+    with _connection(settings) as connection:
+        checkpoints = Checkpoints(connection, group.id, settings.kafka_topic)
+        checkpoints.tell_whole(report.differences.since(before), monotonic() - began)
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """One run of a prover: to where the watermarks stand, and a close look at who could not be cleared."""
@@ -79,7 +91,7 @@ class Proof:
 
     def run(self, *, full: bool) -> None:
         """Prove what came since the checkpoints, or all of the log, and say what came out."""
-        checkpoints = self.prover.checkpoints
+        checkpoints, before = self.prover.checkpoints, dict(self.report.differences.totals)
         standing = checkpoints.standing()
         whole = full or standing is None
         if whole:
@@ -100,7 +112,7 @@ class Proof:
                     pass
             self.redis.recheck_some()
             self.redis.confirm(self.report)
-        self.say(step)
+        self.say(step, before)
         checkpoints.redis_compared()
 
     def reach(self, goal: Mapping[int, int], *, touched: bool = False) -> Step:
@@ -152,8 +164,8 @@ class Proof:
             report.differences.count("players not looked at yet", max(0, more))
         return found
 
-    def say(self, step: Step) -> None:
-        """Put what the steps found into the report, and keep its totals beside the checkpoints."""
+    def say(self, step: Step, before: Mapping[str, int]) -> None:
+        """Put what the steps found into the report, and keep beside the checkpoints what came to the totals before."""
         prover, report = self.prover, self.report
         for place in prover.checkpoints.unburied(self.group.role.service):
             where = f"partition {place[0]} offset {place[1]}"
@@ -165,7 +177,7 @@ class Proof:
             report.skip(f"{self.group.role.ledger}: {days}")
         report.groups[self.group.id] = _lines(replace(self.group, marks=dict(step.marks)), prover.bounds)
         behind = sum(mark.next_offset - step.stops.get(p, mark.next_offset) for p, mark in step.marks.items())
-        prover.checkpoints.tell(report.differences.totals, behind)
+        prover.checkpoints.tell(report.differences.since(before), behind)
 
 
 def redis_differed(standing: ProofState | None) -> bool:

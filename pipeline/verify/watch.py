@@ -22,12 +22,13 @@ from pipeline.errors import UnavailableError
 from pipeline.kafka.client import topic_id
 from pipeline.sinks.connection import connect, translated
 from pipeline.verify import metrics
+from pipeline.verify.checkpoints import forget_others
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.look import look_closely
 from pipeline.verify.redis import RedisComparison, comparing
 from pipeline.verify.report import KINDS, Report
 from pipeline.verify.steps import PIECE_RECORDS, Prover, Step
-from pipeline.verify.verify import Proof, proving, redis_differed
+from pipeline.verify.verify import Proof, proving, redis_differed, telling
 
 _TOPIC_SECONDS: Final = 60.0
 """How often it is asked whether the topic, and the groups, are still the same."""
@@ -120,7 +121,9 @@ class Watch:
 
     def _groups(self) -> list[Group]:
         with translated(), connect(self._settings, "gamemetrics-verify") as connection:
-            return read_groups(connection, self._settings.kafka_topic)
+            groups = read_groups(connection, self._settings.kafka_topic)
+            forget_others(connection, self._settings.kafka_topic, [group.id for group in groups])
+            return groups
 
 
 @dataclass(slots=True)
@@ -271,12 +274,13 @@ class Watched:
             return
 
         def everything(report: Report) -> None:
-            look_closely(self.settings, self.group.id, None, report, self._advance)
-            if self.redis is not None:
-                for _ in self.redis.everything(proven=False):
-                    self._advance("", 0, 0)
-                if self.redis.recheck_some():
-                    self.redis.confirm(report)
+            with telling(self.settings, self.group, report):
+                look_closely(self.settings, self.group.id, None, report, self._advance)
+                if self.redis is not None:
+                    for _ in self.redis.everything(proven=False):
+                        self._advance("", 0, 0)
+                    if self.redis.recheck_some():
+                        self.redis.confirm(report)
 
         self.seen["whole"] = self._noted(everything)
         self.due["whole"] = monotonic() + _WHOLE_SECONDS
