@@ -18,6 +18,11 @@ class Difference:
     expected: str
     found: str
 
+    @classmethod
+    def of(cls, kind: str, key: str, expected: object, found: object) -> "Difference":
+        """Make one of values of any type; None is shown as nothing."""
+        return cls(kind, key, *("nothing" if value is None else str(value) for value in (expected, found)))
+
 
 class Differences:
     """Collects differences; of each kind the first KEPT are kept, and all are counted."""
@@ -34,8 +39,7 @@ class Differences:
         """Note one difference; None is shown as nothing."""
         self.count(kind, 1)
         if self.totals[kind] <= KEPT:
-            shown = ["nothing" if value is None else str(value) for value in (expected, found)]
-            self.kept.append(Difference(kind, key, *shown))
+            self.kept.append(Difference.of(kind, key, expected, found))
 
     def count(self, kind: str, number: int) -> None:
         """Count differences that are not named."""

@@ -100,6 +100,8 @@ class Proof:
             checkpoints.owe_redis(named=False)
         step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
         differing = self.look_at_suspects(self.report)
+        if more := checkpoints.count_suspects(differing=True) - len(differing):
+            self.report.differences.count("players not looked at yet", max(0, more))
         if checkpoints.count_suspects(differing=False):
             self.prover.findings.total_again()
             step = self.reach({})
@@ -160,8 +162,6 @@ class Proof:
             checkpoints.owe(set(chosen) - differing)
             checkpoints.redis_owed |= len(differing) < len(chosen)  # on which boards these are was not asked
             found |= differing
-        if more := checkpoints.count_suspects(differing=True) - len(found):
-            report.differences.count("players not looked at yet", max(0, more))
         return found
 
     def say(self, step: Step, before: Mapping[str, int]) -> None:

@@ -7,7 +7,7 @@ proof must not keep from counting.
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -144,10 +144,14 @@ class Watched:
     _health: WatchHealth | None = None
     _shown: frozenset[str] = frozenset()
     _logged: frozenset[tuple[str, str]] = frozenset()
+    _confirming: tuple[Report, Iterator[None]] | None = None
+    _differing: dict[str, int] = field(default_factory=dict)
+    _waiting: dict[str, int] = field(default_factory=dict)
+    _unproven: Mapping[str, int] = field(default_factory=dict)
 
     def open(self, open_now: ExitStack, group: Group, health: WatchHealth) -> None:
         """Open connections until the stack is closed."""
-        self.group, self._health, self._round = group, health, None
+        self.group, self._health, self._round, self._confirming = group, health, None, None
         report = Report(seed=secrets.randbits(32))
         if group.role.uses_redis:
             self.redis = open_now.enter_context(comparing(self.settings, group, self._advance))
@@ -161,7 +165,7 @@ class Watched:
                 prover.checkpoints.owe_redis(named=False)
             if standing is not None and standing.level_at is not None and not self._level_at:
                 self._level_at = standing.level_at.timestamp()
-            if redis_differed(standing) and self.redis is not None:
+            if self.redis is not None and (redis_differed(standing) or self.seen.get("redis")):
                 for _ in self.redis.everything(proven=False):
                     self._advance("", 0, 0)
         self._level_at = self._level_at or time()
@@ -177,8 +181,11 @@ class Watched:
         prover = self.proof.prover
         step = self._prove(self.proof)
         self._look(prover)
+        if step.level and not step.left and not self._waiting["players"]:
+            self._level_at = time()
         if not _lags(prover, step):
-            self._roll(self.proof)
+            if not prover.unproven.get("sums"):
+                self._roll(self.proof)
             self._roll_redis(prover, step)
         confirmed = self._confirm()
         self._tell(prover, step)
@@ -197,19 +204,25 @@ class Watched:
             for partition, stop in step.stops.items():
                 metrics.offset.labels(self.group.id, partition).set(stop)
             proof.compare_touched(step)
-            if step.level and not step.left:
-                self._level_at = time()
             if step.level or step.records < PIECE_RECORDS or _lags(prover, step):
                 return step
 
     def _look(self, prover: Prover) -> None:
-        """Look closely at who differs, unless that was done lately."""
-        if not prover.checkpoints.count_suspects(differing=True):
+        """Look closely at who differs, unless that was done lately: who waits for it may be found to be well."""
+        suspects = prover.checkpoints.count_suspects(differing=True)
+        if not suspects:
             self.seen.pop("players", None)
+            self._differing["players"] = 0
         elif self._is_due("look") and self.proof is not None:
-            began = monotonic()
-            self.seen["players"] = self._noted(self.proof.look_at_suspects)
+            began, report = monotonic(), Report()
+            self._differing["players"] = len(self.proof.look_at_suspects(report))
+            self._note("players", report)
             self.due["look"] = monotonic() + max(_LOOK_SECONDS, (monotonic() - began) / _LOOK_SHARE)
+            suspects = prover.checkpoints.count_suspects(differing=True)
+        self._waiting["players"] = max(0, suspects - self._differing.get("players", 0))
+        if self._waiting["players"]:
+            named = prover.checkpoints.suspects(_NAMED, differing=True)
+            log.warning("players seem to differ, and are looked at soon", players=self._waiting["players"], some=named)
 
     def _roll(self, proof: Proof) -> None:
         """Go on with the round over what is old in PostgreSQL, for a while."""
@@ -248,41 +261,59 @@ class Watched:
     def _confirm(self) -> bool:
         """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them.
 
-        Returns whether each that was compared is known to differ, or not to.
+        For a moment a turn, until all are read: epochs go on between. Returns whether each key that was compared is
+        known to differ, or not to.
         """
-        if self.redis is None or not self.redis.recheck_some():
-            self.seen.pop("redis", None)
-        elif self._is_due("confirm"):
-            self.seen["redis"] = self._noted(self.redis.confirm)
+        self._waiting["keys"] = 0
+        if self.redis is None:
+            return True
+        if self._confirming is None:
+            if not self.redis.recheck_some():
+                self.seen.pop("redis", None)
+                self._differing["keys"] = 0
+                return True
+            if self._is_due("confirm"):
+                report = Report()
+                self._confirming = report, self.redis.confirming(report)
+        if self._confirming is not None and self._hold(*self._confirming):
+            self._confirming = None
+            self._differing["keys"] = self.redis.suspects
             self.due["confirm"] = monotonic() + _CONFIRM_SECONDS
-        else:
-            return False
-        return True
+            return True
+        self._waiting["keys"] = max(0, self.redis.suspects - self._differing.get("keys", 0))
+        return False
 
-    @staticmethod
-    def _noted(check: Callable[[Report], object]) -> dict[str, int]:
-        """Check, and log what differs; returns how much by kind."""
-        report = Report()
-        check(report)
-        for one in report.differences.kept:
+    def _hold(self, report: Report, confirming: Iterator[None]) -> bool:
+        """Hold the epochs off once, and note what was found, also if that ends badly; returns whether all was read."""
+        ended, known = False, len(report.differences.kept)
+        try:
+            ended = next(confirming, _ENDED) is _ENDED
+        finally:
+            self._note("redis", report, known, ended=ended)
+        return ended
+
+    def _note(self, which: str, report: Report, known: int = 0, *, ended: bool = True) -> None:
+        """Log what differs and was not known; until a check has ended, what the one before found still counts."""
+        for one in report.differences.kept[known:]:
             log.error("differs", kind=one.kind, key=one.key, expected=one.expected, found=one.found)
-        return report.differences.totals
+        totals = dict(report.differences.totals)
+        if ended or sum(totals.values()) > sum(self.seen.get(which, {}).values()):
+            self.seen[which] = totals
 
     def _count_again(self) -> None:
         """Count everything of a group whose ledger keeps identities only, once in a while."""
         if not self._is_due("whole"):
             return
 
-        def everything(report: Report) -> None:
-            with telling(self.settings, self.group, report):
-                look_closely(self.settings, self.group.id, None, report, self._advance)
-                if self.redis is not None:
-                    for _ in self.redis.everything(proven=False):
-                        self._advance("", 0, 0)
-                    if self.redis.recheck_some():
-                        self.redis.confirm(report)
-
-        self.seen["whole"] = self._noted(everything)
+        report = Report()
+        with telling(self.settings, self.group, report):
+            look_closely(self.settings, self.group.id, None, report, self._advance)
+            if self.redis is not None:
+                for _ in self.redis.everything(proven=False):
+                    self._advance("", 0, 0)
+                if self.redis.recheck_some():
+                    self.redis.confirm(report)
+        self._note("whole", report)
         self.due["whole"] = monotonic() + _WHOLE_SECONDS
         self._level_at = time()
         self._show(self.seen["whole"])
@@ -300,12 +331,15 @@ class Watched:
         self._logged = frozenset(found)
         if unburied := len(prover.checkpoints.unburied(self.group.role.service)):
             kinds["dead letter"] = kinds.get("dead letter", 0) + unburied
-        if not self.seen.get("players") and (waiting := prover.checkpoints.count_suspects(differing=True)):
-            kinds["players not looked at yet"] = waiting
-            named = prover.checkpoints.suspects(_NAMED, differing=True)
-            log.warning("players seem to differ, and are looked at soon", players=waiting, some=named)
         left = sum(mark.next_offset - step.stops.get(p, 0) for p, mark in step.marks.items())
         metrics.behind.labels(self.group.id).set(left)
+        for what, number in self._waiting.items():
+            metrics.waiting.labels(self.group.id, what).set(number)
+        for reason, number in prover.unproven.items():
+            metrics.unproven.labels(self.group.id, reason).set(number)
+        if prover.unproven != self._unproven and any(prover.unproven.values()):
+            log.warning("cannot be proven any more", **prover.unproven)
+        self._unproven = dict(prover.unproven)
         prover.checkpoints.tell(kinds, left)
         standing = prover.checkpoints.standing()
         if standing is not None and standing.round_seconds is not None:
