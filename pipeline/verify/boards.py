@@ -133,6 +133,7 @@ class BoardPages:
         """
         if not page:
             yield from self._confirm_board(key)
+            return
         for player, expected, found in self._differing(key, page):
             shown = None if found is None else f"{found:.0f}" if found == int(found) else repr(found)
             yield Difference.of("Redis board", f"{key} player {player!r}", expected, shown)

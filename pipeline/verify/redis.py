@@ -107,7 +107,7 @@ class RedisComparison:
     @property
     def suspects(self) -> int:
         """How many keys and places differed as they came."""
-        return len(self._players) + len(self._places.players)
+        return len(self._players) + sum(max(1, len(players)) for players in self._places.players.values())
 
     @property
     def compared(self) -> int:
@@ -146,21 +146,21 @@ class RedisComparison:
         hashes, boards = self._hashes, self._boards
         report.compare("Redis hashes", hashes.compared if hashes is not None else 0)
         report.compare("Redis board places", boards.compared if boards is not None else 0)
-        pages, left, held = self._suspect_pages(), self.suspects, False
+        pages, done, total, held = self._suspect_pages(), 0, self.suspects, False
         page = next(pages, None)
         while page is not None or not held:
             if held:
                 yield
             with self._servers.cache.exclusively() as lock:
                 until = monotonic() + _HOLD_SECONDS
-                self._advance("comparing Redis, epochs held off", self.suspects - left, self.suspects)
+                self._advance("comparing Redis, epochs held off", done, max(1, total))
                 self._servers.cache.replay()
                 if not held:
                     self._certain(lock, self._standings(), report)
                 held = True
                 while page is not None and monotonic() < until:
                     self._certain(lock, page.differing(), report)
-                    left -= page.size
+                    done = min(total, done + page.size)
                     page = next(pages, None)
         self._advance("comparing Redis, epochs held off", 1, 1)
 

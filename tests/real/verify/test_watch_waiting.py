@@ -122,3 +122,47 @@ def test_a_round_over_boards_leaves_no_transaction_open_between_turns(
         eventually(troubled, 60)
         assert set(troubles) <= {"", "no turn has ended yet"}
         assert seen.alarms == []
+
+
+def test_boards_without_proven_sums_are_compared_in_pages_by_key(
+    dropped: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page ends in the middle of days, of weeks, and of what is settled."""
+    monkeypatch.setattr(boards, "_PAGE", 20)
+    monkeypatch.setattr(boards, "_LEAST", 3)
+    with dropped.pg() as connection, dropped.redis() as client:
+        connection.execute(
+            "INSERT INTO leaderboard_settled SELECT game_id, player_id, sum(score), now() FROM leaderboard_daily"
+            " WHERE day < current_date - 1 GROUP BY 1, 2"
+        )
+        connection.execute("UPDATE leaderboard_horizon SET settled_before = current_date - 1")
+        report = go_on(dropped, full=True)
+        assert found_in(report) == NONE
+        rows = connection.execute("SELECT count(*) FROM leaderboards WHERE period NOT LIKE '%2020-%'").fetchone()
+        assert (report.compared["Redis board places"],) == rows
+        keys = [key.decode() for key in client.keys("leaderboard:game-1:*")]
+        assert len(keys) >= 4
+        for key in keys:
+            client.zincrby(key, 1, client.zrange(key, 5, 5)[0])
+        client.zadd(keys[0], {"nobody": 1})
+        client.zrem(keys[1], client.zrange(keys[1], 3, 3)[0])
+    report = go_on(dropped, full=True)
+    assert report.differences.totals == {"Redis board": len(keys) + 2}
+    assert {one.key.split(" ")[0] for one in report.differences.kept} == set(keys)
+
+
+def test_rounds_stand_still_while_consumers_lag(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_mixed_load(place)
+    consume_all(place)
+    monkeypatch.setattr(watch, "PIECE_RECORDS", 30)
+    calls = counted(monkeypatch, turn=Watched, _roll=Watched)
+    with watching(place, monkeypatch):
+        eventually(lambda: calls["_roll"] > 2, 60)
+        place.produce(events(40, seed=4))
+        turns = calls["turn"]
+        eventually(lambda: calls["turn"] > turns + 3, 60)
+        rolls, turns = calls["_roll"], calls["turn"]
+        eventually(lambda: calls["turn"] > turns + 10, 60)
+        assert calls["_roll"] == rolls
+        consume_all(place)
+        eventually(lambda: calls["_roll"] > rolls, 60)
