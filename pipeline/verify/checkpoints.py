@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 PROOF_LOCK: Final = 0x70726F6F66
@@ -96,9 +97,10 @@ class Checkpoints:
             self._connection.execute("TRUNCATE proven_counts, proven_scores")
 
     def sweep_again(self) -> None:
-        """Let all sums be proven anew, in the caller's transaction."""
-        self._connection.execute("TRUNCATE proven_counts, proven_scores")
-        self._connection.execute("DELETE FROM pipeline_suspects WHERE group_id = %s AND topic = %s", self._key)
+        """Let all sums be proven anew, in the caller's transaction; what they cover already they must still cover."""
+        self._connection.execute(
+            "DELETE FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND NOT differs", self._key
+        )
         self.swept("")
 
     def move(self, checkpoints: Iterable[Checkpoint]) -> None:
@@ -137,10 +139,10 @@ class Checkpoints:
             (*self._key, self._verifier),
         )
 
-    def level(self) -> None:
-        """Note that this transaction's snapshot is what was proven."""
+    def level(self, at: datetime) -> None:
+        """Note that this transaction's snapshot is what was proven; it was taken before `at`, PostgreSQL's time."""
         self._connection.execute(
-            "UPDATE pipeline_proof_state SET level_at = now() WHERE group_id = %s AND topic = %s", self._key
+            "UPDATE pipeline_proof_state SET level_at = %s WHERE group_id = %s AND topic = %s", (at, *self._key)
         )
 
     def swept(self, to: str | None) -> None:
@@ -189,13 +191,14 @@ class Checkpoints:
 
     # -- suspects ----------------------------------------------------------------------------------------------------
 
-    def suspect(self, players: Iterable[str], *, differs: bool) -> None:
-        """Note players to look at again."""
+    def suspect(self, players: Iterable[str], *, differs: bool, changed: bool = False) -> None:
+        """Note players to look at again; `changed`: what was proven of them is not there any more."""
         self._connection.execute(
-            "INSERT INTO pipeline_suspects AS kept (group_id, topic, player_id, differs)"
-            " SELECT %s, %s, player, %s FROM unnest(%s::text[]) AS seen(player)"
-            " ON CONFLICT (group_id, topic, player_id) DO UPDATE SET differs = kept.differs OR excluded.differs",
-            (*self._key, differs, sorted(set(players))),
+            "INSERT INTO pipeline_suspects AS kept (group_id, topic, player_id, differs, changed)"
+            " SELECT %s, %s, player, %s, %s FROM unnest(%s::text[]) AS seen(player)"
+            " ON CONFLICT (group_id, topic, player_id) DO UPDATE SET differs = kept.differs OR excluded.differs,"
+            " changed = kept.changed OR excluded.changed",
+            (*self._key, differs, changed, sorted(set(players))),
         )
 
     def suspects(self, limit: int, *, differing: bool) -> list[str]:
@@ -215,6 +218,11 @@ class Checkpoints:
         )
         return {row[0] for row in rows}
 
+    def differing(self, which: sql.Composed) -> set[str]:
+        """Return the suspects that differ, of some players: `which` is a condition on player_id."""
+        statement = "SELECT player_id FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND differs AND {}"
+        return {row[0] for row in self._connection.execute(sql.SQL(statement).format(which), self._key)}
+
     def count_suspects(self, *, differing: bool) -> int:
         """Count them."""
         row = self._connection.execute(
@@ -233,9 +241,23 @@ class Checkpoints:
     def owe(self, players: Iterable[str]) -> None:
         """Let players that were looked at and found good be summed up anew."""
         self._connection.execute(
-            "UPDATE pipeline_suspects SET differs = false WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
+            "UPDATE pipeline_suspects SET differs = false, changed = false"
+            " WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
             (*self._key, list(players)),
         )
+
+    def changed(self, players: Iterable[str]) -> set[str]:
+        """Return those of the suspects of whom what was proven is not there any more."""
+        rows = self._connection.execute(
+            "SELECT player_id FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND changed"
+            " AND player_id = ANY(%s)",
+            (*self._key, list(players)),
+        )
+        return {row[0] for row in rows}
+
+    def prove_anew(self, players: Iterable[str]) -> None:
+        """Forget what was proven of players: the topic confirms what there is."""
+        self._connection.execute("DELETE FROM proven_counts WHERE player_id = ANY(%s)", (list(players),))
 
     def unburied(self, service: str) -> list[tuple[int, int]]:
         """Return the bad records that still have no dead letter, and forget those that have one now."""

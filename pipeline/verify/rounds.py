@@ -9,9 +9,10 @@ from datetime import datetime
 from time import monotonic
 from typing import Any, Final
 
+from pipeline.verify.board_pages import DAYS, SETTLED
 from pipeline.verify.checkpoints import Checkpoints, ProofState
 from pipeline.verify.report import Report
-from pipeline.verify.sums import DAYS, SETTLED, Players, Sums
+from pipeline.verify.sums import Players, Sums
 
 PAGE_EVENTS: Final = 60_000
 PAGE_PLACES: Final = 20_000
@@ -76,13 +77,14 @@ class Rounds:
         last: dict[str, Any] | None
         if part == "players":
             page = self._sums.page(at.get("player", ""), PAGE_EVENTS)
-            off = self._sums.recount(page) | self._sums.changed(page)
+            off, changed = self._sums.recount(page), self._sums.changed(page)
+            self._suspect_new(changed, changed=True)
             self.rolled = self._sums.recounted()
             last = {"player": page.upto} if page.upto is not None else None
         else:
             self.rolled = PAGE_PLACES
             off, last = self._sums.boards_off(DAYS if part == "days" else SETTLED, at, PAGE_PLACES)
-        self._checkpoints.suspect(off - self._checkpoints.suspects_among(sorted(off)), differs=True)
+        self._suspect_new(off)
         if last is not None:
             self._checkpoints.rolled({"part": part, **last}, ended=False)
             return False
@@ -90,13 +92,30 @@ class Rounds:
         self._checkpoints.rolled({"part": following}, ended=following == _PARTS[0])
         return following == _PARTS[0]
 
+    def _suspect_new(self, players: set[str], *, changed: bool = False) -> None:
+        known = self._checkpoints.suspects_among(sorted(players))
+        self._checkpoints.suspect(players - known, differs=True, changed=changed)
+
+    def altered(self, players: Sequence[str]) -> set[str]:
+        """Return those of whom what was proven is not there any more, in the caller's snapshot."""
+        named = Players(named=tuple(players))
+        self._sums.recount(named, moments=True)
+        return self._sums.altered(named)
+
     def _recount(self, players: Players) -> set[str]:
-        wrong = self._sums.recount(players)
+        """Sum players up anew, and keep that as proven of those with whom all is well; returns the others."""
+        known = self._sums.any_proven(players)
+        wrong = self._sums.recount(players, moments=known)
         self._report.compare("players", self._sums.recounted())
-        self._sums.leave_out(wrong)
-        self._sums.replace(players, wrong)
+        # What is kept now is what rounds ask for from here on: what was altered before would never be found.
+        altered = self._sums.altered(players) if known else set()
+        # Of whom a record differs, what there is now is none of that.
+        out = wrong | altered | self._checkpoints.differing(players.where())
+        self._sums.leave_out(out)
+        self._sums.replace(players, out)
         self._checkpoints.suspect(wrong, differs=True)
-        return wrong
+        self._checkpoints.suspect(altered, differs=True, changed=True)
+        return wrong | altered
 
 
 def swept(players: list[str], standing: ProofState) -> list[str]:

@@ -6,7 +6,7 @@ is *level*, and holds the sums to what it read; one that consumers are ahead of 
 Checkpoints, proven sums and suspects commit together, so that a step happens or does not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -106,6 +106,7 @@ class Prover:
         standing = self.checkpoints.standing()
         self.unproven = dict(standing.unproven) if standing is not None else {}
         """How much cannot be recounted, by reason: `records` that were gone unread, and `sums` (1: none of them)."""
+        self._seen_at = EARLIEST
         self.since = EARLIEST
         self.dropped = 0
         self.roll_pages = 0
@@ -126,6 +127,13 @@ class Prover:
     def touched(self) -> tuple[list[str], list[tuple[str, str, date]]]:
         """Return the players of the last step's records, and their places on boards: game, player, day."""
         return self._piece.players(), self._piece.places(self._scoring)
+
+    def altered(self, players: Sequence[str]) -> set[str]:
+        """Return those of whom what was proven is not there any more, in one moment of PostgreSQL."""
+        if self._rounds is None:
+            return set()
+        with self._snapshot():
+            return self._rounds.altered(players)
 
     def step(self) -> Step:
         """Read a piece, and prove it."""
@@ -296,7 +304,7 @@ class Prover:
             self.checkpoints.suspect(swept(players, standing), differs=False)
         elif players:
             self._rounds.touched(list(self._piece.runs()), players, standing)
-        self.checkpoints.level()
+        self.checkpoints.level(self._seen_at)
         left = self._rounds.go_on(standing, self.roll_pages)
         self.rolled, self.round_ended = self._rounds.rolled, self._rounds.ended
         return left
@@ -328,6 +336,9 @@ class Prover:
         """See one moment of PostgreSQL, and write what was proven of it."""
         with self._turn(), self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            # The statement that takes the snapshot: nothing that is seen here began after this time.
+            row = self._connection.execute("SELECT clock_timestamp()").fetchone()
+            self._seen_at = row[0] if row is not None else EARLIEST
             yield
 
 

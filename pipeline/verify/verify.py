@@ -28,6 +28,7 @@ from pipeline.verify.steps import Prover, Step
 _READER: Final = "event-verify"
 _LOOKED_AT: Final = 1_000
 _MOST_SUSPECTS: Final = 5_000
+_CHANGED: Final = "changed since; not all records are in the log any more (verify --full takes it as it is)"
 _LEVEL_SECONDS: Final = 60.0
 """How long consumers may stay ahead of a verifier that has reached its goal, before the sums are left owed."""
 
@@ -105,9 +106,11 @@ class Proof:
         if checkpoints.count_suspects(differing=False):
             self.prover.findings.total_again()
             step = self.reach({})
-        for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
-            if player not in differing:
-                self.report.differences.add("undecided", f"player {player!r}", "its events' sums", "others, twice")
+        others = set(checkpoints.suspects(_MOST_SUSPECTS, differing=True)) - differing
+        changed = checkpoints.changed(others)
+        self._name_changed(changed, self.report)
+        for player in sorted(others - changed):
+            self.report.differences.add("undecided", f"player {player!r}", "its events' sums", "others, twice")
         if self.redis is not None:
             if whole or checkpoints.redis_owed or redis_differed(standing):
                 for _ in self.redis.everything(proven=self.prover.since <= EARLIEST and not step.left):
@@ -152,17 +155,32 @@ class Proof:
                 self.prover.checkpoints.redis_owed = True
 
     def look_at_suspects(self, report: Report) -> set[str]:
-        """Look closely at the players that differ; returns those that do, and owes the others a recount."""
+        """Look closely at the players that differ; returns those that do, and owes the others a recount.
+
+        Of whom what was proven is not there any more, the topic clears only while it has all that was counted.
+        """
         checkpoints = self.prover.checkpoints
         suspects = checkpoints.suspects(_MOST_SUSPECTS, differing=True)
         found: set[str] = set()
         for start in range(0, len(suspects), _LOOKED_AT):
             chosen = suspects[start : start + _LOOKED_AT]
-            differing = look_closely(self.settings, self.group.id, chosen, report, self.advance)
-            checkpoints.owe(set(chosen) - differing)
-            checkpoints.redis_owed |= len(differing) < len(chosen)  # on which boards these are was not asked
-            found |= differing
+            look = look_closely(self.settings, self.group.id, chosen, report, self.advance)
+            found |= look.differing
+            changed = checkpoints.changed(set(chosen) - look.differing)
+            if look.whole:
+                checkpoints.prove_anew(changed)
+            elif changed:
+                altered = self.prover.altered(sorted(changed))
+                self._name_changed(altered, report)
+                found |= altered
+            checkpoints.owe(set(chosen) - found)
+            checkpoints.redis_owed |= not found.issuperset(chosen)  # on which boards the others are was not asked
         return found
+
+    @staticmethod
+    def _name_changed(players: set[str], report: Report) -> None:
+        for player in sorted(players):
+            report.differences.add("event", f"player {player!r}", "what was proven of its events", _CHANGED)
 
     def say(self, step: Step, before: Mapping[str, int]) -> None:
         """Put what the steps found into the report, and keep beside the checkpoints what came to the totals before."""
