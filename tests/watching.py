@@ -36,8 +36,11 @@ class Watching:
         }
 
 
+AT_ONCE = Pace(0.05, 1e9, 0.0)
+
+
 @contextmanager
-def watching(place: Place, patch: pytest.MonkeyPatch) -> Iterator[Watching]:
+def watching(place: Place, patch: pytest.MonkeyPatch, pace: Pace = AT_ONCE) -> Iterator[Watching]:
     """Run a watch until the block ends.
 
     What is rare in production, because it reads the whole log or holds epochs off, it does at each turn.
@@ -53,7 +56,7 @@ def watching(place: Place, patch: pytest.MonkeyPatch) -> Iterator[Watching]:
         show(self, kinds)
 
     patch.setattr(Watched, "_show", noting)
-    watcher = Watch(place.settings, Pace(0.05, 1e9, 0.0), seen.health)
+    watcher = Watch(place.settings, pace, seen.health)
     raised: list[PipelineError] = []
 
     def run() -> None:

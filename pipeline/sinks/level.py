@@ -7,9 +7,11 @@ counters from PostgreSQL under the exclusive form of the lock that every epoch's
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import psycopg
 import structlog
+from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.contract.offsets import Watermark
@@ -22,6 +24,9 @@ from pipeline.sinks.postgres import CACHE_LOCK
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.refill import Target, refill, refill_key, snapshot
 from pipeline.sinks.registry import read_watermarks
+
+_FROZEN_MS: Final = 60_000
+"""How long the session that holds every epoch off may say nothing before the server ends it."""
 
 log = structlog.get_logger()
 
@@ -82,7 +87,7 @@ class Cache:
             with unblocking(connection):
                 connection.execute("SELECT pg_advisory_lock(%s)", (CACHE_LOCK,))
             # Should this process freeze here, the server frees the lock; all consumers wait for it.
-            connection.execute("SET idle_session_timeout = '60s'")
+            connection.execute(sql.SQL("SET idle_session_timeout = {}").format(_FROZEN_MS))
         try:
             with self._held.use():
                 await_workers(connection)

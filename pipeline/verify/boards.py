@@ -1,10 +1,11 @@
 """The boards in Redis against those in PostgreSQL: every place of every board that should be there, and its expiry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from itertools import groupby
-from operator import itemgetter
+from decimal import Decimal
+from itertools import chain, groupby
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
@@ -15,15 +16,27 @@ from redis.exceptions import ResponseError
 from pipeline.contract.boards import BOARD_KEYS, PERIODS, WEEKLY, Period, board_key, read_board_key
 from pipeline.epoch.epoch import Plan
 from pipeline.sinks.redis import translated as redis_translated
-from pipeline.verify.report import Advance, Report
+from pipeline.verify.differences import Difference
+from pipeline.verify.report import Advance
 
 if TYPE_CHECKING:
     import redis
 
 _PAGE: Final = 2_000
 
-# Ordered by board, so that a page is of few boards.
-_SCORES: Final = "SELECT game_id, {}, player_id, trim_scale({})::text FROM {}{} ORDER BY 1, 2, 3"
+# What a board adds up, each by its key: what was settled, and days.
+_SETTLED: Final = (
+    "SELECT player_id, score FROM leaderboard_settled WHERE game_id = %s AND player_id > %s ORDER BY player_id LIMIT %s"
+)
+_OF_DAY: Final = (
+    "SELECT player_id, score FROM leaderboard_daily WHERE game_id = %s AND day = %s AND player_id > %s"
+    " ORDER BY player_id LIMIT %s"
+)
+_NEXT_GAME: Final = (
+    "SELECT least((SELECT min(game_id) FROM leaderboard_daily WHERE game_id > %(game)s),"
+    " (SELECT min(game_id) FROM leaderboard_settled WHERE game_id > %(game)s))"
+)
+_NEXT_DAY: Final = "SELECT min(day) FROM leaderboard_daily WHERE game_id = %s AND day > %s"
 _PROVEN: Final = "SELECT game_id, player_id, day, score::text FROM proven_scores WHERE {which}"
 _PROVEN_SCHEMA: Final = pl.Schema({"game": pl.String, "player": pl.String, "day": pl.Date, "score": pl.String})
 _PROVEN_PAGE: Final = (
@@ -31,6 +44,8 @@ _PROVEN_PAGE: Final = (
     " ORDER BY game_id, player_id LIMIT 1 OFFSET %s"
 )
 _PLACES: Final = 20_000
+_LEAST: Final = 100
+_ZERO: Final = Decimal(0)
 _SIZES: Final = 50
 _NO_KEY: Final = -2
 _NO_EXPIRY: Final = -1
@@ -66,13 +81,17 @@ class BoardPages:
         Yields after each page.
         """
         sizes: dict[str, int] = {}
+        told = self.compared
         for page in self._proven_pages() if proven else self._all_pages():
             if isinstance(page, pl.DataFrame):
                 self._compare_boards(page, date.min, sizes, found)
             else:
                 self._compare(*page, sizes, found)
-            advance("comparing Redis boards", self.compared, 0)
-            yield
+            # Boards may be many and small: of these a page is several.
+            if proven or self.compared - told >= _PAGE:
+                told = self.compared
+                advance("comparing Redis boards", told, 0)
+                yield
         with redis_translated():
             scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter(BOARD_KEYS, count=_PAGE)}
         for number, key in enumerate(sorted(scanned | sizes.keys())):
@@ -91,45 +110,50 @@ class BoardPages:
             since = min(WEEKLY.first_day(day) for _, _, day in part)
             self._compare_boards(self._proven(named), since, {}, found)
 
-    def suspects_again(self, places: Places) -> Places:
-        """Compare places once more as they come, with the boards; returns those that differ."""
+    def suspects_again(self, places: Places, until: float) -> Places:
+        """Compare places once more as they come, with the boards, until then (monotonic); returns those that differ.
+
+        Those that it did not come to are among them.
+        """
         found = Places()
-        for key, players in places.players.items():
-            if not players:
+        for key, page in pages_of(places):
+            if not page:
                 found.add_board(key)
-            ordered = sorted(players)
-            for start in range(0, len(ordered), _PAGE):
-                page = ordered[start : start + _PAGE]
-                expected = self._expected(key, page)
-                for player, score in zip(page, self._scores(key, page), strict=True):
-                    if not _same(expected.get(player), score):
-                        found.add(key, player)
+            elif monotonic() > until:
+                found.players.setdefault(key, set()).update(page)
+            else:
+                for player, _, _ in self._differing(key, page):
+                    found.add(key, player)
         return found
 
-    def confirm(self, places: Places, report: Report) -> None:
-        """Read places again, with the epochs held off, and report those that differ."""
-        for key, players in sorted(places.players.items()):
-            self._confirm_board(key, report)
-            ordered = sorted(players)
-            for start in range(0, len(ordered), _PAGE):
-                page = ordered[start : start + _PAGE]
-                expected = self._expected(key, page)
-                for player, score in zip(page, self._scores(key, page), strict=True):
-                    self._report(key, player, expected.get(player), score, report)
+    def confirm(self, key: str, page: list[str]) -> Iterator[Difference]:
+        """Read some places of a board again, with the epochs held off; yields what differs.
+
+        With no places, what differs about the board as a whole.
+        """
+        if not page:
+            yield from self._confirm_board(key)
+            return
+        for player, expected, found in self._differing(key, page):
+            shown = None if found is None else f"{found:.0f}" if found == int(found) else repr(found)
+            yield Difference.of("Redis board", f"{key} player {player!r}", expected, shown)
+
+    def _differing(self, key: str, page: list[str]) -> list[tuple[str, str | None, float | None]]:
+        """Compare places of one board: those that differ, with what should be and what is there."""
+        expected = self._expected(key, page)
+        scores = zip(page, self._scores(key, page), strict=True)
+        return [
+            (player, expected.get(player), score) for player, score in scores if not _same(expected.get(player), score)
+        ]
 
     # -- as it comes -------------------------------------------------------------------------------------------------
 
-    def _compare(self, period: Period, page: list[tuple[Any, ...]], sizes: dict[str, int], found: Places) -> None:
-        for (game, start), rows in groupby(page, key=itemgetter(0, 1)):
-            if not self._lives(period, start):
-                continue
-            key = board_key(game, period.label(start or date.min))
-            expected = {player: score for _, _, player, score in rows}
-            sizes[key] = sizes.get(key, 0) + len(expected)
-            self.compared += len(expected)
-            for (player, score), stored in zip(expected.items(), self._scores(key, list(expected)), strict=True):
-                if not _same(score, stored):
-                    found.add(key, player)
+    def _compare(self, key: str, expected: Mapping[str, Decimal], sizes: dict[str, int], found: Places) -> None:
+        sizes[key] = sizes.get(key, 0) + len(expected)
+        self.compared += len(expected)
+        for (player, score), stored in zip(expected.items(), self._scores(key, list(expected)), strict=True):
+            if not _same(score, stored):
+                found.add(key, player)
 
     def _compare_boards(self, scores: pl.DataFrame, since: date, sizes: dict[str, int], found: Places) -> None:
         """Compare scores (game, player, day, score) with every board that they add up on, of days from `since` on."""
@@ -175,20 +199,15 @@ class BoardPages:
 
     # -- confirmed -----------------------------------------------------------------------------------------------------
 
-    def _confirm_board(self, key: str, report: Report) -> None:
+    def _confirm_board(self, key: str) -> Iterator[Difference]:
         with redis_translated():
             kind = _kind(self._client.type(key))
         if _parts(key) is None:
-            report.differences.add("Redis board", key, None, f"a {kind}: the name is no board's")
+            yield Difference.of("Redis board", key, None, f"a {kind}: the name is no board's")
         elif kind not in {"zset", "none"}:
-            report.differences.add("Redis board", key, "a sorted set", f"a {kind}")
+            yield Difference.of("Redis board", key, "a sorted set", f"a {kind}")
         elif wrong := self._wrong_expiry(key):
-            report.differences.add("Redis board", f"{key} expiry", *wrong)
-
-    def _report(self, key: str, player: str, expected: str | None, found: float | None, report: Report) -> None:
-        if not _same(expected, found):
-            shown = None if found is None else f"{found:.0f}" if found == int(found) else repr(found)
-            report.differences.add("Redis board", f"{key} player {player!r}", expected, shown)
+            yield Difference.of("Redis board", f"{key} expiry", *wrong)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -219,16 +238,44 @@ class BoardPages:
         frame = pl.DataFrame(dict(zip(_PROVEN_SCHEMA, map(list, columns), strict=True)), _PROVEN_SCHEMA)
         return frame.with_columns(pl.col("score").cast(pl.Int128))
 
-    def _all_pages(self) -> Iterator[tuple[Period, list[tuple[Any, ...]]]]:
-        """Yield the boards themselves, period by period."""
-        for period in PERIODS.values():
-            for page in self._pages(period):
-                yield period, page
+    def _all_pages(self) -> Iterator[tuple[str, dict[str, Decimal]]]:
+        """Yield the boards themselves, game by game, in pages by key: a board's key, and the scores of some players.
 
-    def _pages(self, period: Period) -> Iterator[list[tuple[Any, ...]]]:
-        with self._connection.transaction(), self._connection.cursor(name="boards") as cursor:
-            cursor.execute(_scores(period))
-            while page := cursor.fetchmany(_PAGE):
+        Each statement is short: between two pages minutes may pass, and no snapshot may be held meanwhile.
+        """
+        (horizon,) = self._connection.execute(
+            "SELECT greatest(settled_before, '0001-01-01') FROM leaderboard_horizon"  # it may be -infinity
+        ).fetchone() or (date.min,)
+        game = ""
+        while game := self._connection.execute(_NEXT_GAME, {"game": game}).fetchone()[0] or "":  # type: ignore[index]
+            days = list(self._days(game))
+            for period in PERIODS.values():
+                for start, its in groupby(days, key=period.first_day) if period.dated else [(date.min, days)]:
+                    if self._lives(period, start):
+                        parts = [(_OF_DAY, (game, day)) for day in its if period.dated or day >= horizon]
+                        added = [] if period.dated else [(_SETTLED, (game,))]
+                        for page in self._pages([*added, *parts]):
+                            yield board_key(game, period.label(start)), page
+
+    def _days(self, game: str) -> Iterator[date]:
+        """Yield the days of which a game has scores."""
+        day: date | None = date.min
+        while day := self._connection.execute(_NEXT_DAY, (game, day)).fetchone()[0]:  # type: ignore[index]
+            yield day
+
+    def _pages(self, parts: Sequence[tuple[str, tuple[Any, ...]]]) -> Iterator[dict[str, Decimal]]:
+        """Add up what a board is made of, by players in the order of their names: as far as every part was read."""
+        limit = max(_LEAST, _PAGE // max(1, len(parts)))
+        after: str | None = ""
+        while after is not None:
+            read = [self._connection.execute(part.encode(), (*of, after, limit)).fetchall() for part, of in parts]
+            # A part that ended may have players beyond the page: they are read again with the next one.
+            after = min((rows[-1][0] for rows in read if len(rows) == limit), default=None)
+            page: dict[str, Decimal] = {}
+            for player, score in chain.from_iterable(read):
+                if after is None or player <= after:
+                    page[player] = page.get(player, _ZERO) + score
+            if page:
                 yield page
 
     def _expected(self, key: str, players: list[str]) -> dict[str, str]:
@@ -245,10 +292,10 @@ class BoardPages:
         else:
             query = (
                 "SELECT player_id, trim_scale(sum(score))::text FROM leaderboard_daily WHERE game_id = %(game)s"
-                " AND day >= %(start)s AND day < %(stop)s AND player_id = ANY(%(p)s) GROUP BY 1"
+                " AND day = ANY(%(days)s) AND player_id = ANY(%(p)s) GROUP BY 1"
             )
-        span = {"start": start, "stop": start + timedelta(days=period.days)}
-        rows = self._connection.execute(query, {"game": game, "p": players, **span}).fetchall()
+        days = [start + timedelta(days=number) for number in range(period.days)]  # one by one, as the key has them
+        rows = self._connection.execute(query, {"game": game, "p": players, "days": days}).fetchall()
         return dict(rows)
 
     def _scores(self, key: str, players: list[str]) -> list[float | None]:
@@ -277,17 +324,6 @@ class BoardPages:
         return period.lives(start or date.min, self._expiry.of(period), datetime.now(UTC))
 
 
-def _scores(period: Period) -> sql.Composed:
-    """Select game, first day of the period, player and score of every board."""
-    whole = period.days > 1
-    return sql.SQL(_SCORES).format(
-        sql.SQL(period.sql_first_day),
-        sql.SQL("sum(score)" if whole else "score"),
-        sql.Identifier("leaderboard_daily" if period.dated else "leaderboard_alltime"),
-        sql.SQL(" GROUP BY 1, 2, 3" if whole else ""),
-    )
-
-
 def _board(scores: pl.DataFrame, period: Period, since: date) -> pl.DataFrame:
     """Add up scores of days (game, player, day, score) to those of a period's boards; those of all time have no day."""
     if period.dated:
@@ -309,6 +345,15 @@ def _parts(key: str) -> tuple[str, Period, date] | None:
         return None
 
 
-def _same(expected: str | None, found: float | None) -> bool:
+def pages_of(places: Places) -> Iterator[tuple[str, list[str]]]:
+    """Yield suspects by board, each board in pages; first a page without players, which is the board as a whole."""
+    for key, players in sorted(places.players.items()):
+        yield key, []
+        ordered = sorted(players)
+        for start in range(0, len(ordered), _PAGE):
+            yield key, ordered[start : start + _PAGE]
+
+
+def _same(expected: str | Decimal | None, found: float | None) -> bool:
     """Compare an exact sum with a Redis score, a double: exact to 2^53, and the nearest double beyond."""
     return found is None if expected is None else found is not None and float(expected) == found

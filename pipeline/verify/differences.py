@@ -1,6 +1,6 @@
 """What is not as it should be: named one by one up to a bound, counted in full."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,11 @@ class Difference:
     expected: str
     found: str
 
+    @classmethod
+    def of(cls, kind: str, key: str, expected: object, found: object) -> "Difference":
+        """Make one of values of any type; None is shown as nothing."""
+        return cls(kind, key, *("nothing" if value is None else str(value) for value in (expected, found)))
+
 
 class Differences:
     """Collects differences; of each kind the first KEPT are kept, and all are counted."""
@@ -34,13 +39,16 @@ class Differences:
         """Note one difference; None is shown as nothing."""
         self.count(kind, 1)
         if self.totals[kind] <= KEPT:
-            shown = ["nothing" if value is None else str(value) for value in (expected, found)]
-            self.kept.append(Difference(kind, key, *shown))
+            self.kept.append(Difference.of(kind, key, expected, found))
 
     def count(self, kind: str, number: int) -> None:
         """Count differences that are not named."""
         if number:
             self.totals[kind] = self.totals.get(kind, 0) + number
+
+    def since(self, before: Mapping[str, int]) -> dict[str, int]:
+        """Return what came to the totals since they were these."""
+        return {kind: total - before.get(kind, 0) for kind, total in self.totals.items() if total > before.get(kind, 0)}
 
     def add_frame(
         self, kind: str, differing: pl.DataFrame, show: Callable[[dict[str, Any]], tuple[str, object, object]]

@@ -6,6 +6,7 @@ ledger keeps identities only, which no sum can be recounted from.
 
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Final
 
 import psycopg
@@ -25,13 +26,18 @@ from pipeline.verify.report import Advance, Report
 _READER: Final = "event-verify"
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a close look came to: of whom something differs, and whether the log still has all that was counted."""
+
+    differing: set[str]
+    whole: bool
+
+
 def look_closely(
     settings: Settings, group_id: str, players: Sequence[str] | None, report: Report, advance: Advance
-) -> set[str]:
-    """Compare everything of these players (None: of all) that a group keeps in PostgreSQL with the whole topic.
-
-    Returns those of whom something differs.
-    """
+) -> Look:
+    """Compare everything of these players (None: of all) that a group keeps in PostgreSQL with the whole topic."""
     names, scoring = Names(), load_scoring(settings.scoring_file)
     with translated(), connect(settings, "gamemetrics-verify") as connection, snapshot(connection):
         group = next(one for one in read_groups(connection, settings.kafka_topic) if one.id == group_id)
@@ -58,7 +64,7 @@ def look_closely(
         check.check_players()
     differing = {names.name(code) for code in report.differences.players}
     report.differences.players.clear()
-    return differing
+    return Look(differing, check.whole)
 
 
 def other_topics(connection: psycopg.Connection, settings: Settings) -> list[str]:

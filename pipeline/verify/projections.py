@@ -18,7 +18,7 @@ from pipeline.epoch.roles import Role
 from pipeline.errors import EventError
 from pipeline.verify.beside import Beside
 from pipeline.verify.fingerprint import fingerprint
-from pipeline.verify.recount import CONTENT, IDENTITY, LEDGER_SCHEMA, PLACE_SCHEMA, Names
+from pipeline.verify.recount import CONTENT, IDENTITY, LEDGER_SCHEMA, ORIGIN, PLACE_SCHEMA, Names
 
 Statement = sql.SQL | sql.Composed
 
@@ -29,7 +29,7 @@ _IDENTITIES: Final = (
 )
 _EVENTS: Final = (
     "SELECT player_id, (extract(epoch FROM event_timestamp) * 1000000)::bigint AS at, uuid_send(event_id),"
-    " event_type, game_id, data::text FROM events"
+    " event_type, game_id, data::text, (extract(epoch FROM ingested_at) * 1000000)::bigint FROM events"
 )
 _COUNTS: Final = (
     "SELECT player_id, event_type, events, (extract(epoch FROM last_event) * 1000000)::bigint FROM player_event_counts"
@@ -96,7 +96,7 @@ class ProjectionReader:
         schema = pl.Schema({name: LEDGER_SCHEMA[name] for name in IDENTITY})
         bare = [pl.DataFrame(map(self._identity, page), schema, orient="row") for page in self._ledger_pages(statement)]
         frame = pl.concat(bare) if bare else schema.to_frame()
-        return frame.with_columns(pl.lit(None, LEDGER_SCHEMA[name]).alias(name) for name in CONTENT)
+        return frame.with_columns(pl.lit(None, LEDGER_SCHEMA[name]).alias(name) for name in (*CONTENT, *ORIGIN))
 
     def dead_letters(self, topic: str, role: Role) -> pl.DataFrame:
         """Return the places of the role's dead letters (PLACE_SCHEMA)."""
@@ -155,9 +155,9 @@ class ProjectionReader:
         return (self._names.code(row[0]), row[1], int.from_bytes(row[2], "big"))
 
     def _event(self, row: tuple[Any, ...]) -> tuple[int | None, ...]:
-        kind, game, data = row[3:]
+        kind, game, data, taken = row[3:]
         score, code = self._score(kind, data), self._names.code
-        return (*self._identity(row), code(kind), code(game), score, fingerprint(data))
+        return (*self._identity(row), code(kind), code(game), score, fingerprint(data), taken)
 
     def _score(self, event_type: str, data: str) -> int | None:
         if event_type not in self._scoring:

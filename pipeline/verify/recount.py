@@ -1,6 +1,6 @@
 """The recount: every record of the topic judged once more, by the plain judge and not by the consumer's fast code.
 
-What it keeps of an event is numbers only, some 70 bytes: names are replaced by codes, so that millions of events fit
+What it keeps of an event is numbers only, some 80 bytes: names are replaced by codes, so that millions of events fit
 in memory and identities are still compared exactly and can be named; of `data` a fingerprint stays.
 """
 
@@ -37,15 +37,19 @@ _CONTENT_COLUMNS: Final[_Columns] = {
     "score": pl.Int64,
     "data": pl.Int64,  # a fingerprint
 }
+_ORIGIN_COLUMNS: Final[_Columns] = {
+    "taken": pl.Int64,  # ingested_at, in microseconds since 1970: it tells which of several copies made a row
+}
 IDENTITY: Final = list(_IDENTITY_COLUMNS)
 CONTENT: Final = list(_CONTENT_COLUMNS)
+ORIGIN: Final = list(_ORIGIN_COLUMNS)
 _SUMMED: Final = ["type", "game", "score"]
 """What of the content statistics and boards depend on."""
-LEDGER_SCHEMA: Final = pl.Schema({**_IDENTITY_COLUMNS, **_CONTENT_COLUMNS})
+LEDGER_SCHEMA: Final = pl.Schema({**_IDENTITY_COLUMNS, **_CONTENT_COLUMNS, **_ORIGIN_COLUMNS})
 PLACE: Final = ["partition", "offset"]
 _PLACE_COLUMNS: Final[_Columns] = {"partition": pl.Int32, "offset": pl.Int64}
 PLACE_SCHEMA: Final = pl.Schema(_PLACE_COLUMNS)
-RECORD_SCHEMA: Final = pl.Schema({**_PLACE_COLUMNS, **_IDENTITY_COLUMNS, **_CONTENT_COLUMNS})
+RECORD_SCHEMA: Final = pl.Schema({**_PLACE_COLUMNS, **_IDENTITY_COLUMNS, **_CONTENT_COLUMNS, **_ORIGIN_COLUMNS})
 
 
 class Names:
@@ -131,7 +135,8 @@ class Recount:
         code = self.names.code
         at = (event.timestamp - EPOCH) // _MICROSECOND
         player, kind, game = code(event.player_id), code(event.event_type), code(event.game_id)
-        return (player, at, event_id.int, kind, game, event.score, fingerprint(event.data.decode()))
+        taken = (event.ingested_at - EPOCH) // _MICROSECOND
+        return (player, at, event_id.int, kind, game, event.score, fingerprint(event.data.decode()), taken)
 
     def good(self) -> pl.DataFrame:
         """Return the records that are events."""

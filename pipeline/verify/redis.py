@@ -3,13 +3,16 @@
 First everything is compared as it comes: what was being counted at that moment differs, and all else is clear. Then
 the epochs are held off by the lock that each of them shares, Redis is paid what the outbox owes it, and only what
 differed is read again from both: what differs now, differs. So the lock is held for as long as it takes to read the
-keys of the epochs that were under way, however many keys there are.
+keys of the epochs that were under way, however many keys there are. Should more differ than can be read in a second,
+epochs go on for a while between.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
@@ -21,8 +24,9 @@ from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.level import Cache
 from pipeline.sinks.redis import RedisSink
 from pipeline.sinks.redis import translated as redis_translated
-from pipeline.verify.boards import BoardPages, Places
+from pipeline.verify.boards import BoardPages, Places, pages_of
 from pipeline.verify.by_keys import go_by_keys
+from pipeline.verify.differences import Difference
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.report import Advance, Report
 
@@ -31,6 +35,13 @@ if TYPE_CHECKING:
 
 _PAGE: Final = 2_000
 _RECHECKS: Final = 5
+_RECHECK_SECONDS: Final = 5.0
+"""How often, and how long, what differs is read again as it comes, before the epochs are held off for it."""
+
+_HOLD_SECONDS: Final = 1.0
+_BETWEEN_SECONDS: Final = 1.0
+"""How long the epochs are held off at once, a page more at most, and how long they go on before the next time."""
+
 _STATS: Final = "SELECT player_id, total_events, event_breakdown, last_event FROM player_statistics"
 
 
@@ -75,14 +86,12 @@ class RedisComparison:
     _boards: BoardPages | None
     _players: set[str] = field(default_factory=set)
     _places: Places = field(default_factory=Places)
-    boards_owed: bool = False
 
     def touched(self, players: list[str], places: list[tuple[str, str, date]], *, level: bool) -> None:
         """Compare the hashes of players, and the boards that places (game, player, day) are on.
 
         The boards are compared with what was proven, which is not yet what is there if consumers were ahead.
         """
-        self.boards_owed |= not level
         if self._hashes is not None:
             self._players |= self._hashes.suspects_among(players)
         if self._boards is not None and level:
@@ -98,7 +107,7 @@ class RedisComparison:
     @property
     def suspects(self) -> int:
         """How many keys and places differed as they came."""
-        return len(self._players) + len(self._places.players)
+        return len(self._players) + sum(max(1, len(players)) for players in self._places.players.values())
 
     @property
     def compared(self) -> int:
@@ -106,51 +115,99 @@ class RedisComparison:
         hashes, boards = self._hashes, self._boards
         return (hashes.compared if hashes is not None else 0) + (boards.compared if boards is not None else 0)
 
-    def recheck(self) -> int:
-        """Read what differed once more as it comes, and let go of what no longer does; returns how much is left."""
-        if self._hashes is not None:
-            self._players = self._hashes.suspects_among(sorted(self._players))
-        if self._boards is not None:
-            self._places = self._boards.suspects_again(self._places)
+    def recheck_some(self) -> int:
+        """Read what differed again as it comes, for a while, and let go of what no longer does; returns what is left.
+
+        It ends when nothing is left, after a few times, or after some seconds: then what it did not come to is left.
+        """
+        until = monotonic() + _RECHECK_SECONDS
+        for _ in range(_RECHECKS):
+            if not self.suspects or monotonic() > until:
+                break
+            if self._hashes is not None:
+                for page in _paged(self._players):
+                    if monotonic() < until:
+                        self._players -= set(page) - self._hashes.suspects_among(page)
+            if self._boards is not None:
+                self._places = self._boards.suspects_again(self._places, until)
         return self.suspects
 
-    def recheck_some(self) -> int:
-        """Recheck until nothing is left, or a few times; returns how much is left."""
-        left = self.suspects
-        for _ in range(_RECHECKS):
-            if left:
-                left = self.recheck()
-        return left
-
     def confirm(self, report: Report) -> None:
-        """Hold off the epochs, let Redis be paid what it is owed, and report what differs; it stays suspect."""
+        """Report what differs now, as `confirming` does, to its end."""
+        for _ in self.confirming(report):
+            sleep(_BETWEEN_SECONDS)
+
+    def confirming(self, report: Report) -> Iterator[None]:
+        """Hold off the epochs, let Redis be paid what it is owed, and report what differs; it stays suspect.
+
+        In bounded time: what is not read by then is left to another hold. Yields between two, for epochs to go on.
+        Each page is reported once it is certain that the epochs were held off until it was read.
+        """
         hashes, boards = self._hashes, self._boards
         report.compare("Redis hashes", hashes.compared if hashes is not None else 0)
         report.compare("Redis board places", boards.compared if boards is not None else 0)
-        with self._servers.cache.exclusively():
-            self._advance("comparing Redis, epochs held off", 0, 1)
-            self._servers.cache.replay()
-            _standings(self._servers.connection, self._settings, self._group, self._servers.sink, report)
-            if hashes is not None:
-                hashes.confirm(sorted(self._players), report)
-            if boards is not None:
-                boards.confirm(self._places, report)
+        pages, done, total, held = self._suspect_pages(), 0, self.suspects, False
+        page = next(pages, None)
+        while page is not None or not held:
+            if held:
+                yield
+            with self._servers.cache.exclusively() as lock:
+                until = monotonic() + _HOLD_SECONDS
+                self._advance("comparing Redis, epochs held off", done, max(1, total))
+                self._servers.cache.replay()
+                if not held:
+                    self._certain(lock, self._standings(), report)
+                held = True
+                while page is not None and monotonic() < until:
+                    self._certain(lock, page.differing(), report)
+                    done = min(total, done + page.size)
+                    page = next(pages, None)
         self._advance("comparing Redis, epochs held off", 1, 1)
 
+    def _suspect_pages(self) -> Iterator["_Page"]:
+        """Yield what differed as it came, in pages."""
+        hashes, boards = self._hashes, self._boards
+        if hashes is not None:
+            for players in _paged(self._players):
+                yield _Page(partial(hashes.confirm, players), len(players))
+        if boards is not None:
+            for key, members in pages_of(self._places):
+                yield _Page(partial(boards.confirm, key, members), len(members))
 
-def _standings(
-    connection: psycopg.Connection, settings: Settings, group: Group, sink: RedisSink, report: Report
-) -> None:
-    """Redis stands where PostgreSQL stands."""
-    standings = sink.standings()
-    for one in read_groups(connection, settings.kafka_topic):
-        for mark in one.marks.values() if one.id == group.id else ():
-            standing = standings.get(mark.partition)
-            if (standing.offset if standing is not None else mark.first_offset) != mark.next_offset:
-                found = standing.offset if standing is not None else None
-                report.differences.add(
-                    "Redis watermark", f"{group.id} partition {mark.partition}", mark.next_offset, found
-                )
+    @staticmethod
+    def _certain(lock: psycopg.Connection, found: Iterable[Difference], report: Report) -> None:
+        """Report what was found, if the lock was held all the while: otherwise epochs may have gone on between."""
+        differing = list(found)
+        with translated():
+            lock.execute("SELECT")  # the server ends a session that is idle for long, and frees its locks
+        for one in differing:
+            report.differences.add(one.kind, one.key, one.expected, one.found)
+
+    def _standings(self) -> Iterator[Difference]:
+        """Redis stands where PostgreSQL stands."""
+        group = self._group
+        standings = self._servers.sink.standings()
+        for one in read_groups(self._servers.connection, self._settings.kafka_topic):
+            for mark in one.marks.values() if one.id == group.id else ():
+                standing = standings.get(mark.partition)
+                if (standing.offset if standing is not None else mark.first_offset) != mark.next_offset:
+                    found = standing.offset if standing is not None else None
+                    key = f"{group.id} partition {mark.partition}"
+                    yield Difference.of("Redis watermark", key, mark.next_offset, found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """A page of suspects: how what differs is found, and how many they are."""
+
+    differing: Callable[[], Iterable[Difference]]
+    size: int
+
+
+def _paged(players: set[str]) -> Iterator[list[str]]:
+    ordered = sorted(players)
+    for start in range(0, len(ordered), _PAGE):
+        yield ordered[start : start + _PAGE]
 
 
 class Hashes:
@@ -193,26 +250,25 @@ class Hashes:
         self.compared += len(players)
         return found
 
-    def confirm(self, players: list[str], report: Report) -> None:
-        """Read players again, with the epochs held off, and report those that differ."""
-        for start in range(0, len(players), _PAGE):
-            page = players[start : start + _PAGE]
-            rows = {row[0]: row for row in self._rows(page)}
-            for player, fields in zip(page, self._hashes(page), strict=True):
-                expected = _fields(rows[player]) if player in rows else {}
-                if fields != expected:
-                    self._report(player, expected, fields, report)
+    def confirm(self, players: list[str]) -> Iterator[Difference]:
+        """Read players again, with the epochs held off; yields what differs."""
+        rows = {row[0]: row for row in self._rows(players)}
+        for player, fields in zip(players, self._hashes(players), strict=True):
+            expected = _fields(rows[player]) if player in rows else {}
+            if fields != expected:
+                yield from self._differing(player, expected, fields)
 
-    def _report(self, player: str, expected: dict[bytes, bytes], found: Any, report: Report) -> None:  # noqa: ANN401
+    @staticmethod
+    def _differing(player: str, expected: dict[bytes, bytes], found: Any) -> Iterator[Difference]:  # noqa: ANN401
         if not isinstance(found, dict):
-            report.differences.add("Redis statistics", stats_key(player), "a hash", f"another type: {found}")
+            yield Difference.of("Redis statistics", stats_key(player), "a hash", f"another type: {found}")
             return
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
                 shown = [value.decode("utf-8", "replace") if value is not None else None
                          for value in (expected.get(name), found.get(name))]  # fmt: skip
                 key = f"{stats_key(player)} {name.decode('utf-8', 'replace')}"
-                report.differences.add("Redis statistics", key, *shown)
+                yield Difference.of("Redis statistics", key, *shown)
 
     def _hashes(self, players: list[str]) -> list[Any]:
         """Read hashes; in place of one that is of another type stands the error."""

@@ -6,12 +6,11 @@ is *level*, and holds the sums to what it read; one that consumers are ahead of 
 Checkpoints, proven sums and suspects commit together, so that a step happens or does not.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from time import monotonic
-from typing import Any, Final
+from typing import Final
 
 import polars as pl
 import psycopg
@@ -21,25 +20,17 @@ from pipeline.contract.event import EARLIEST, load_scoring
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.verify.beside import Beside
 from pipeline.verify.by_keys import go_by_keys
-from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints, ProofState
+from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints
 from pipeline.verify.columns import ColumnJudge
 from pipeline.verify.findings import Findings, Marks
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.piece import Piece
 from pipeline.verify.report import Report
-from pipeline.verify.sums import DAYS, SETTLED, Players, Sums
+from pipeline.verify.rounds import Rounds, swept
+from pipeline.verify.sums import Sums
 
 PIECE_RECORDS: Final = 100_000
 PIECE_BYTES: Final = 32 << 20
-PAGE_EVENTS: Final = 60_000
-PAGE_PLACES: Final = 20_000
-SUMS_SECONDS: Final = 1.5
-"""How long a transaction goes on with sums that are owed: it is begun anew after that."""
-
-_PARTS: Final = ("players", "days", "settled")
-"""What a round over what is old goes through: players' events and sums, the boards of days, the settled scores."""
-
-_NAMED: Final = 500
 _ATTEMPTS: Final = 8
 
 _SESSION: Final = (
@@ -55,10 +46,14 @@ _PLACES: Final = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64()})
 
 @dataclass(slots=True)
 class Read:
-    """What was read of the topic for a step: from where, the places of all records, and which are no events."""
+    """What was read of the topic for a step: from where, the places of all records, and which are no events.
 
-    starts: dict[int, Checkpoint]
-    gap: bool
+    `over`: the partitions of which nothing is left to read. `gone`: how many offsets were passed over, unread.
+    """
+
+    starts: dict[int, Checkpoint] = field(default_factory=dict)
+    over: dict[int, Checkpoint] = field(default_factory=dict)
+    gone: int = 0
     places: pl.DataFrame = field(default_factory=_PLACES.to_frame)
     bad: list[tuple[int, int]] = field(default_factory=list)
     size: int = 0
@@ -105,8 +100,13 @@ class Prover:
         self._piece = Piece(connection, group.role, self._beside)
         self._sums = Sums(connection, group.role, scoring, self._beside) if group.role.ledger == "events" else None
         self.checkpoints = Checkpoints(connection, group.id, self._name)
+        self._rounds = Rounds(self.checkpoints, self._sums, report) if self._sums is not None else None
         self.bounds: Bounds = {}
         self.findings = Findings(connection, self.checkpoints, group, self._name)
+        standing = self.checkpoints.standing()
+        self.unproven = dict(standing.unproven) if standing is not None else {}
+        """How much cannot be recounted, by reason: `records` that were gone unread, and `sums` (1: none of them)."""
+        self._seen_at = EARLIEST
         self.since = EARLIEST
         self.dropped = 0
         self.roll_pages = 0
@@ -128,6 +128,13 @@ class Prover:
         """Return the players of the last step's records, and their places on boards: game, player, day."""
         return self._piece.players(), self._piece.places(self._scoring)
 
+    def altered(self, players: Sequence[str]) -> set[str]:
+        """Return those of whom what was proven is not there any more, in one moment of PostgreSQL."""
+        if self._rounds is None:
+            return set()
+        with self._snapshot():
+            return self._rounds.altered(players)
+
     def step(self) -> Step:
         """Read a piece, and prove it."""
         # In this order: each is asked for after what it may not lie below, though all of them move meanwhile.
@@ -148,6 +155,9 @@ class Prover:
                     until = {p: marks[p].next_offset for p in read.starts if p in marks}
                     at = self._topic.positions
                     level = all(at[p] >= stop for p, stop in until.items())
+                    level = level and all(
+                        p in marks and one.next_offset >= marks[p].next_offset for p, one in read.over.items()
+                    )
                     if level or read.full or attempt + 1 == _ATTEMPTS:
                         return self._prove(read, marks, level=level)
             except psycopg.errors.SerializationFailure:  # another verifier told how it stands meanwhile
@@ -159,7 +169,7 @@ class Prover:
     def _starting(self, marks: Marks, before: Mapping[int, Checkpoint]) -> Read:
         """Find where each partition goes on; what cannot be, or is not there any more, is said."""
         self.findings.place_again()
-        read = Read({}, gap=False)
+        read = Read()
         for partition, mark in marks.items():
             first, end = self.bounds.get(partition, (0, 0))
             known = before.get(partition)
@@ -172,12 +182,11 @@ class Prover:
                     f"{self._group.id} partition {partition}: offsets {start.next_offset} to {gone - 1}"
                     f" are gone from the log (retention)"
                 )
+                read.gone += gone - start.next_offset
                 start = replace(start, next_offset=gone, whole=False)
-                read.gap = True
             elif not start.whole:
                 self._report.skip(f"{self._group.id} partition {partition}: its first records were gone from the log")
-            if start.next_offset >= first:
-                read.starts[partition] = start
+            (read.starts if start.next_offset >= first else read.over)[partition] = start
         return read
 
     def _read(self, read: Read, until: Mapping[int, int]) -> None:
@@ -216,21 +225,34 @@ class Prover:
             passed[partition] = replace(
                 one, records=one.records + records.get(partition, 0), dead_letters=one.dead_letters + letters
             )
+        passed |= {p: one for p, one in read.over.items() if p in marks}
+        stops |= {p: one.next_offset for p, one in read.over.items()}
         self.since = since = self._ledger_start()
         if wrong := self._piece.wrong(since):
             self.checkpoints.suspect(wrong, differs=True)
         if since > EARLIEST:
             self.dropped += self._piece.before(since)
         players = self._piece.players()
-        left = self._prove_sums(players, since, gap=read.gap, level=level)
+        left = self._prove_sums(players, since, gap=read.gone > 0, level=level)
+        self._leave_unproven(read.gone, since)
         if level:
             self.findings.balance(passed, marks)
         if level and not left and self.findings.due:
             self.findings.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
         self.checkpoints.move(passed.values())
+        if len(places) or read.gone:
+            self.checkpoints.owe_redis(named=not read.gone)
         self._report.compare("records", len(places))
         self._report.compare("dead letters", len(bad))
         return Step(moved=True, level=level, records=len(places), left=left, marks=marks, stops=stops)
+
+    def _leave_unproven(self, gone: int, since: datetime) -> None:
+        """Keep how much cannot be recounted, also for whoever proves on after this."""
+        standing = self.checkpoints.standing()
+        known = standing.unproven if standing is not None else {}
+        self.unproven = {"records": known.get("records", 0) + gone, "sums": int(since > EARLIEST)}
+        if self.unproven != known:
+            self.checkpoints.leave_unproven(self.unproven)
 
     def _dead_letters(
         self,
@@ -265,7 +287,7 @@ class Prover:
     def _prove_sums(self, players: list[str], since: datetime, *, gap: bool, level: bool) -> bool:
         """Hold sums to the events; returns whether some are left to prove."""
         standing = self.checkpoints.standing()
-        if self._sums is None or standing is None:
+        if self._rounds is None or standing is None:
             return False
         if since > EARLIEST:
             self._report.skip(
@@ -276,79 +298,16 @@ class Prover:
             self.checkpoints.sweep_again()
             standing = self.checkpoints.standing() or standing
         if not level:
-            self.checkpoints.suspect(_swept(players, standing), differs=False)
+            self.checkpoints.suspect(swept(players, standing), differs=False)
             return True
         if self._piece.wide:
-            self.checkpoints.suspect(_swept(players, standing), differs=False)
+            self.checkpoints.suspect(swept(players, standing), differs=False)
         elif players:
-            self._touched(self._sums, players, standing)
-        self.checkpoints.level()
-        return self._owed(self._sums, standing)
-
-    def _touched(self, sums: Sums, players: list[str], standing: ProofState) -> None:
-        left_out = set(players) - set(_swept(players, standing)) | self._suspects(players)
-        off = sums.touched(list(self._piece.runs()), standing.level_at, left_out)
-        self._report.compare("players", len(players) - len(left_out))
-        self.checkpoints.suspect(off, differs=False)
-
-    def _suspects(self, players: list[str]) -> set[str]:
-        """Return those of the players that are suspects already."""
-        rows = self._connection.execute(
-            "SELECT player_id FROM pipeline_suspects WHERE group_id = %s AND topic = %s AND player_id = ANY(%s)",
-            (self._group.id, self._name, players),
-        )
-        return {row[0] for row in rows}
-
-    def _owed(self, sums: Sums, standing: ProofState) -> bool:
-        """Recount players that are owed, and go on with the sweep, for a while; returns whether more is left."""
-        until, pages = monotonic() + SUMS_SECONDS, self.roll_pages
-        swept, first_round = standing.swept_to, standing.round_seconds is None
-        while monotonic() < until:
-            if named := self.checkpoints.suspects(_NAMED, differing=False):
-                wrong = self._recount(sums, Players(named=tuple(named)))
-                self.checkpoints.clear(set(named) - wrong)
-            elif swept is not None:
-                page = sums.page(swept, PAGE_EVENTS)
-                self._recount(sums, page)
-                swept = page.upto
-                self.checkpoints.swept(swept)
-            elif first_round or pages:
-                self.round_ended = self._roll(sums)
-                first_round = first_round and not self.round_ended
-                pages = max(0, pages - 1)
-            else:
-                return False
-        return swept is not None or first_round or self.checkpoints.count_suspects(differing=False) > 0
-
-    def _roll(self, sums: Sums) -> bool:
-        """Look at one page of what is old: that it still is what was proven; returns whether a round has ended."""
-        standing = self.checkpoints.standing()
-        at = dict(standing.rolled_to) if standing is not None else {}
-        part = at.pop("part", "players")
-        last: dict[str, Any] | None
-        if part == "players":
-            page = sums.page(at.get("player", ""), PAGE_EVENTS)
-            off = sums.recount(page) | sums.changed(page)
-            self.rolled = sums.recounted()
-            last = {"player": page.upto} if page.upto is not None else None
-        else:
-            self.rolled = PAGE_PLACES
-            off, last = sums.boards_off(DAYS if part == "days" else SETTLED, at, PAGE_PLACES)
-        self.checkpoints.suspect(off - self._suspects(sorted(off)), differs=True)
-        if last is not None:
-            self.checkpoints.rolled({"part": part, **last}, ended=False)
-            return False
-        following = _PARTS[(_PARTS.index(part) + 1) % len(_PARTS)]
-        self.checkpoints.rolled({"part": following}, ended=following == _PARTS[0])
-        return following == _PARTS[0]
-
-    def _recount(self, sums: Sums, players: Players) -> set[str]:
-        wrong = sums.recount(players)
-        self._report.compare("players", sums.recounted())
-        sums.leave_out(wrong)
-        sums.replace(players, wrong)
-        self.checkpoints.suspect(wrong, differs=True)
-        return wrong
+            self._rounds.touched(list(self._piece.runs()), players, standing)
+        self.checkpoints.level(self._seen_at)
+        left = self._rounds.go_on(standing, self.roll_pages)
+        self.rolled, self.round_ended = self._rounds.rolled, self._rounds.ended
+        return left
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -377,17 +336,12 @@ class Prover:
         """See one moment of PostgreSQL, and write what was proven of it."""
         with self._turn(), self._connection.transaction():
             self._connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            # The statement that takes the snapshot: nothing that is seen here began after this time.
+            row = self._connection.execute("SELECT clock_timestamp()").fetchone()
+            self._seen_at = row[0] if row is not None else EARLIEST
             yield
 
 
 def _below(places: pl.DataFrame, stops: Mapping[int, int]) -> pl.DataFrame:
     ends = pl.DataFrame(list(stops.items()), schema={"partition": pl.Int32, "stop": pl.Int64}, orient="row")
     return places.join(ends, on="partition").filter(pl.col("offset") < pl.col("stop")).drop("stop")
-
-
-def _swept(players: list[str], standing: ProofState) -> list[str]:
-    """Return the players whose sums were proven once. By bytes, as PostgreSQL orders them here."""
-    if standing.swept_to is None:
-        return players
-    upto = standing.swept_to.encode()
-    return [player for player in players if player.encode() <= upto]

@@ -17,6 +17,8 @@ from pipeline.contract.event import Scoring
 from pipeline.epoch.roles import Role
 from pipeline.sinks.dialect import DISTRIBUTED, dialect_of
 from pipeline.verify.beside import Beside, Run
+from pipeline.verify.board_pages import BoardPart, board_off
+from pipeline.verify.contents import Moment, covers
 
 _IN_FLIGHT: Final = timedelta(seconds=10)
 """An epoch whose transaction began so long before a snapshot, or longer, was committed in it or never will be."""
@@ -25,22 +27,27 @@ _EVER: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 _TABLES: Final = """
 CREATE TEMPORARY TABLE IF NOT EXISTS proof_events (player_id varchar COLLATE "C", event_type varchar COLLATE "C",
-    game_id varchar COLLATE "C", event_timestamp timestamptz, score numeric, content bigint);
+    game_id varchar COLLATE "C", event_timestamp timestamptz, score numeric, content bigint,
+    unsure boolean);
 CREATE TEMPORARY TABLE IF NOT EXISTS proof_counts (player_id varchar COLLATE "C", event_type varchar COLLATE "C",
     events bigint, last_event timestamptz, contents numeric);
 CREATE TEMPORARY TABLE IF NOT EXISTS proof_scores (game_id varchar COLLATE "C", player_id varchar COLLATE "C",
     day date, score numeric);
 CREATE TEMPORARY TABLE IF NOT EXISTS proof_players (player_id varchar COLLATE "C" PRIMARY KEY);
 CREATE TEMPORARY TABLE IF NOT EXISTS proof_parts (player_id varchar COLLATE "C", event_type varchar COLLATE "C",
-    game_id varchar COLLATE "C", day date, events bigint, last_event timestamptz, contents numeric, score numeric)
+    game_id varchar COLLATE "C", day date, moment timestamptz, events bigint, last_event timestamptz, contents numeric,
+    score numeric)
 """
 _FILL: Final = """
 INSERT INTO proof_events
 SELECT kept.player_id, kept.event_type, kept.game_id, kept.event_timestamp, {score},
-       hash_record_extended(ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0)
+       hash_record_extended(ROW(kept.event_id, kept.event_timestamp, kept.event_type, kept.game_id, kept.data), 0),
+       kept.created_at < {level_at}
 FROM {which}
 """
-# The new ones: of an identity that was there at the last level snapshot, the row is older than that.
+# The new ones: of an identity that was there at the last level snapshot, the row is older than that. One that is only
+# a little older was of an epoch that was under way then, or is proven and met a copy: added again, it would hide that
+# the copy was counted too.
 _NEW: Final = """
 (SELECT DISTINCT player_id, event_timestamp, event_id FROM proof_records
  WHERE event_timestamp >= {start} AND event_timestamp < {stop}) AS sent JOIN events AS kept
@@ -58,7 +65,7 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 # All events of some players, added up in one pass: by type, and if they score by game and day.
 _FOUND: Final = """
-(SELECT kept.player_id, kept.event_type, kept.event_timestamp, {score} AS score,
+(SELECT kept.player_id, kept.event_type, kept.event_timestamp, {moment} AS moment, {score} AS score,
         CASE WHEN kept.event_type = ANY({scoring}) THEN kept.game_id END AS game_id,
         CASE WHEN kept.event_type = ANY({scoring}) THEN kept.event_timestamp::date END AS day,
         hash_record_extended(
@@ -66,16 +73,17 @@ _FOUND: Final = """
  FROM events AS kept WHERE {which}) AS found
 """
 _ALL: Final = """
-SELECT player_id, event_type, game_id, day, count(*) AS events, max(event_timestamp) AS last_event,
+SELECT player_id, event_type, game_id, day, moment, count(*) AS events, max(event_timestamp) AS last_event,
        sum(content) AS contents, sum(score) AS score
-FROM {found} GROUP BY GROUPING SETS ((player_id, event_type), (game_id, player_id, day))
+FROM {found} GROUP BY GROUPING SETS ((player_id, event_type, moment), (game_id, player_id, day))
 """
 # In two passes, for a distributed server knows no GROUPING SETS.
 _ALL_APART: Final = """
-SELECT player_id, event_type, NULL::varchar, NULL::date, count(*), max(event_timestamp), sum(content), NULL::numeric
-FROM {found} GROUP BY player_id, event_type
+SELECT player_id, event_type, NULL::varchar, NULL::date, moment, count(*), max(event_timestamp), sum(content),
+       NULL::numeric
+FROM {found} GROUP BY player_id, event_type, moment
 UNION ALL
-SELECT player_id, NULL, game_id, day, count(*), max(event_timestamp), sum(content), sum(score)
+SELECT player_id, NULL, game_id, day, NULL::timestamptz, count(*), max(event_timestamp), sum(content), sum(score)
 FROM {found} WHERE score IS NOT NULL GROUP BY game_id, player_id, day
 """
 _RECOUNT: Final = """
@@ -86,13 +94,27 @@ WITH sums AS MATERIALIZED ({all}), counted AS (
 INSERT INTO proof_scores SELECT game_id, player_id, day, score FROM sums WHERE score IS NOT NULL AND day IS NOT NULL
 ORDER BY 1, 2, 3
 """
-# The same of parts that were added up by runs of days.
+# The same of parts: by runs of days, or by the moments at which events were written.
 _ADD_PARTS: Final = """
 INSERT INTO proof_counts
 SELECT player_id, event_type, sum(events)::bigint, max(last_event), sum(contents) FROM proof_parts
 WHERE event_type IS NOT NULL GROUP BY 1, 2 ORDER BY 1, 2;
 INSERT INTO proof_scores
 SELECT game_id, player_id, day, score FROM proof_parts WHERE score IS NOT NULL AND day IS NOT NULL ORDER BY 1, 2, 3
+"""
+# What was proven is what was there at one moment: of each type the events written first, as many as were proven.
+_NOT_FIRST: Final = """
+SELECT player_id, event_type, events::numeric, contents FROM proven_counts WHERE {players}
+EXCEPT
+SELECT player_id, event_type, sum(events) OVER so_far, sum(contents) OVER so_far
+FROM proof_parts WHERE event_type IS NOT NULL
+WINDOW so_far AS (PARTITION BY player_id, event_type ORDER BY moment)
+"""
+_MOMENTS: Final = """
+SELECT part.player_id, part.event_type, part.moment, sum(part.events)::bigint, sum(part.contents)
+FROM proof_parts AS part JOIN unnest(%s::text[], %s::text[]) AS asked(player_id, event_type)
+  ON asked.player_id = part.player_id AND asked.event_type = part.event_type
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 _CLEAR: Final = "TRUNCATE proof_events, proof_counts, proof_scores, proof_parts"
 
@@ -185,46 +207,6 @@ FROM proof_scores AS found LEFT JOIN proven_scores AS proven
   ON proven.game_id = found.game_id AND proven.player_id = found.player_id AND proven.day = found.day
 WHERE proven.score IS DISTINCT FROM found.score
 """
-# Pages of boards in the order of their keys: what is there and was not proven, and settled days that are not settled.
-_DAYS_AFTER: Final = """
-FROM leaderboard_daily WHERE (game_id, day, player_id) > (%(game)s, %(day)s, %(player)s)
-ORDER BY game_id, day, player_id"""
-_WRONG_DAYS: Final = """
-WITH kept AS MATERIALIZED (SELECT game_id, day, player_id, score {after} LIMIT %(size)s),
-     settled AS MATERIALIZED (
-        SELECT game_id, player_id FROM leaderboard_settled WHERE (game_id, player_id) IN
-            (SELECT game_id, player_id FROM kept WHERE day < %(horizon)s::date))
-SELECT DISTINCT kept.player_id
-FROM kept LEFT JOIN proven_scores AS proven
-  ON proven.game_id = kept.game_id AND proven.player_id = kept.player_id AND proven.day = kept.day
-WHERE proven.score IS DISTINCT FROM kept.score
-   OR kept.day < %(horizon)s::date AND NOT EXISTS (
-        SELECT FROM settled WHERE settled.game_id = kept.game_id AND settled.player_id = kept.player_id)
-"""
-_SETTLED_AFTER: Final = """
-FROM leaderboard_settled WHERE (game_id, player_id) > (%(game)s, %(player)s) ORDER BY game_id, player_id"""
-_WRONG_SETTLED: Final = """
-WITH kept AS MATERIALIZED (SELECT game_id, player_id, score {after} LIMIT %(size)s)
-SELECT kept.player_id FROM kept
-WHERE kept.score IS DISTINCT FROM (
-    SELECT sum(proven.score) FROM proven_scores AS proven
-    WHERE proven.game_id = kept.game_id AND proven.player_id = kept.player_id AND proven.day < %(horizon)s::date)
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class BoardPart:
-    """How one table of boards is gone through: who is off in a page of it, the order of the pages, and their keys."""
-
-    wrong: LiteralString
-    following: LiteralString
-    key: LiteralString
-    names: tuple[str, ...]
-
-
-DAYS: Final = BoardPart(_WRONG_DAYS, _DAYS_AFTER, "game_id, day::text, player_id", ("game", "day", "player"))
-SETTLED: Final = BoardPart(_WRONG_SETTLED, _SETTLED_AFTER, "game_id, player_id", ("game", "player"))
-_FIRST_PLACE: Final = {"game": "", "day": "-infinity", "player": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,15 +246,17 @@ class Sums:
         """Hold the counters of a piece's events to what was proven and what is new; returns the players that are off.
 
         `level_at`: when the proven sums were level with the watermarks. What holds is proven now; players that are left
-        out are neither held to it nor kept.
+        out are neither held to it nor kept. Nor are those of whom it is not sure what is new.
         """
         self._connection.execute(_CLEAR)
-        since = sql.SQL("kept.created_at >= {}").format(sql.Literal((level_at or _EVER) - _IN_FLIGHT))
+        known = level_at or _EVER
+        since = sql.SQL("kept.created_at >= {}").format(sql.Literal(known - _IN_FLIGHT))
         for start, stop in runs:
             which = sql.SQL(_NEW).format(start=sql.Literal(start), stop=sql.Literal(stop), since=since)
-            self._connection.execute(sql.SQL(_FILL).format(score=self._score, which=which))
+            fill = sql.SQL(_FILL).format(score=self._score, level_at=sql.Literal(known), which=which)
+            self._connection.execute(fill)
         self._connection.execute(_ADD_UP)
-        wrong: set[str] = set()
+        wrong = self._players("SELECT DISTINCT player_id FROM proof_events WHERE unsure")
         if self._stats:
             wrong |= self._off(_TOUCHED_COUNTS)
         if self._boards:
@@ -291,16 +275,23 @@ class Sums:
         row = self._connection.execute(page, {"after": after, "events": events}).fetchone()
         return Players(after, row[0] if row is not None else None)
 
-    def recount(self, players: Players) -> set[str]:
-        """Sum up all events of players; returns those whose counters are not that."""
+    def recount(self, players: Players, *, moments: bool = False) -> set[str]:
+        """Sum up all events of players; returns those whose counters are not that.
+
+        With `moments`, when they were written is kept, for `altered`.
+        """
         self._connection.execute(_CLEAR)
         runs = self._beside.runs()
-        if len(runs) == 1 and not self._apart:
-            self._connection.execute(sql.SQL(_RECOUNT).format(all=self._all(players, runs[0])))
-        else:
+        if len(runs) > 1 or self._apart:
             for run in runs:
-                self._beside.copy(self._all(players, run), "proof_parts")
+                self._beside.copy(self._all(players, run, moments=moments), "proof_parts")
             self._connection.execute(_ADD_PARTS)
+        elif moments:
+            added = sql.SQL("INSERT INTO proof_parts {}").format(self._all(players, runs[0], moments=True))
+            self._connection.execute(added)
+            self._connection.execute(_ADD_PARTS)
+        else:
+            self._connection.execute(sql.SQL(_RECOUNT).format(all=self._all(players, runs[0], moments=False)))
         wrong: set[str] = set()
         if self._stats:
             wrong |= self._players(sql.SQL(_WRONG_COUNTS).format(players=players.where()))
@@ -308,10 +299,31 @@ class Sums:
             wrong |= self._players(_WRONG_SCORES)
         return wrong
 
-    def _all(self, players: Players, run: Run) -> sql.Composed:
+    def any_proven(self, players: Players) -> bool:
+        """Whether something was proven of any of these players."""
+        statement = sql.SQL("SELECT FROM proven_counts WHERE {} LIMIT 1").format(players.where())
+        return self._connection.execute(statement).fetchone() is not None
+
+    def altered(self, players: Players) -> set[str]:
+        """Return the players whose events, just recounted by their moments, don't begin with those that were proven."""
+        proven = self._connection.execute(sql.SQL(_NOT_FIRST).format(players=players.where())).fetchall()
+        moments: dict[tuple[str, str], list[Moment]] = {(row[0], row[1]): [] for row in proven}
+        if not proven:
+            return set()
+        asked = [list(column) for column in zip(*moments, strict=True)]
+        for player, kind, at, events, contents in self._connection.execute(_MOMENTS, asked):
+            moments[player, kind].append(Moment(at, events, int(contents)))
+        return {
+            player
+            for player, kind, events, contents in proven
+            if not covers(moments[player, kind], int(events), int(contents))
+        }
+
+    def _all(self, players: Players, run: Run, *, moments: bool) -> sql.Composed:
         which = sql.SQL("{} AND {}").format(players.where("kept.player_id"), run.has("kept.event_timestamp"))
         scoring = sql.SQL("{}::text[]").format(sql.Literal(self._scoring))
-        found = sql.SQL(_FOUND).format(score=self._score, scoring=scoring, which=which)
+        moment = sql.SQL("kept.created_at" if moments else "NULL::timestamptz")
+        found = sql.SQL(_FOUND).format(score=self._score, scoring=scoring, which=which, moment=moment)
         return sql.SQL(_ALL_APART if self._apart else _ALL).format(found=found)
 
     def recounted(self) -> int:
@@ -341,21 +353,10 @@ class Sums:
         )
 
     def boards_off(
-        self, board: "BoardPart", after: Mapping[str, Any], size: int
+        self, board: BoardPart, after: Mapping[str, Any], size: int
     ) -> tuple[set[str], dict[str, Any] | None]:
         """Hold a page of boards to what was proven; returns who is off, and the last key (None: there is no more)."""
-        if not self._boards:
-            return set(), None
-        following = sql.SQL(board.following)
-        (horizon,) = self._connection.execute(
-            "SELECT max(settled_before)::text FROM leaderboard_horizon"
-        ).fetchone() or (None,)
-        place = {**_FIRST_PLACE, **after, "size": size, "horizon": horizon}
-        rows = self._connection.execute(sql.SQL(board.wrong).format(after=following), place).fetchall()
-        last = self._connection.execute(
-            sql.SQL("SELECT {} {} LIMIT 1 OFFSET %(size)s - 1").format(sql.SQL(board.key), following), place
-        ).fetchone()
-        return {row[0] for row in rows}, dict(zip(board.names, last, strict=True)) if last is not None else None
+        return board_off(self._connection, board, after, size) if self._boards else (set(), None)
 
     def total(self) -> int:
         """Count the events that are proven."""

@@ -18,7 +18,7 @@ from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST
 from pipeline.kafka.topic import Bounds, Topic
 from pipeline.sinks.connection import connect, translated
-from pipeline.verify.checkpoints import ProofState
+from pipeline.verify.checkpoints import Checkpoints, ProofState, forget_others
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.look import look_closely
 from pipeline.verify.redis import RedisComparison, comparing
@@ -28,6 +28,7 @@ from pipeline.verify.steps import Prover, Step
 _READER: Final = "event-verify"
 _LOOKED_AT: Final = 1_000
 _MOST_SUSPECTS: Final = 5_000
+_CHANGED: Final = "changed since; not all records are in the log any more (verify --full takes it as it is)"
 _LEVEL_SECONDS: Final = 60.0
 """How long consumers may stay ahead of a verifier that has reached its goal, before the sums are left owed."""
 
@@ -37,6 +38,7 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
     report = Report(seed=secrets.randbits(32))
     with _connection(settings) as connection:
         groups = read_groups(connection, settings.kafka_topic)
+        forget_others(connection, settings.kafka_topic, [group.id for group in groups])
     for group in groups:
         redis = comparing(settings, group, advance) if group.role.uses_redis else nullcontext()
         with redis as comparison:
@@ -44,12 +46,13 @@ def verify(settings: Settings, advance: Advance, *, full: bool = False) -> Repor
                 with proving(settings, group, report) as prover:
                     Proof(settings, prover, group, report, advance, comparison).run(full=full)
             else:
-                look_closely(settings, group.id, None, report, advance)
+                with telling(settings, group, report):
+                    look_closely(settings, group.id, None, report, advance)
+                    if comparison is not None:
+                        for _ in comparison.everything(proven=False):
+                            pass
+                        comparison.confirm(report)
                 report.groups[group.id] = _lines(group, _bounds(settings))
-                if comparison is not None:
-                    for _ in comparison.everything(proven=False):
-                        pass
-                    comparison.confirm(report)
     if not groups:
         report.skip("anything: no consumer has started here yet")
     return report
@@ -66,6 +69,16 @@ def proving(settings: Settings, group: Group, report: Report) -> Iterator[Prover
         yield prover
 
 
+@contextmanager
+def telling(settings: Settings, group: Group, report: Report) -> Iterator[None]:
+    """Count everything of a group that leaves no checkpoints again, in the block, and note what it came to."""
+    began, before = monotonic(), dict(report.differences.totals)
+    yield
+    with _connection(settings) as connection:
+        checkpoints = Checkpoints(connection, group.id, settings.kafka_topic)
+        checkpoints.tell_whole(report.differences.since(before), monotonic() - began)
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """One run of a prover: to where the watermarks stand, and a close look at who could not be cleared."""
@@ -79,26 +92,33 @@ class Proof:
 
     def run(self, *, full: bool) -> None:
         """Prove what came since the checkpoints, or all of the log, and say what came out."""
-        checkpoints = self.prover.checkpoints
+        checkpoints, before = self.prover.checkpoints, dict(self.report.differences.totals)
         standing = checkpoints.standing()
         whole = full or standing is None
         if whole:
             self.prover.begin()
+        elif standing is not None and standing.redis_owed is not None:  # whoever owes it may have died
+            checkpoints.owe_redis(named=False)
         step = self.reach({p: mark.next_offset for p, mark in self.group.marks.items()}, touched=not whole)
         differing = self.look_at_suspects(self.report)
+        if more := checkpoints.count_suspects(differing=True) - len(differing):
+            self.report.differences.count("players not looked at yet", max(0, more))
         if checkpoints.count_suspects(differing=False):
             self.prover.findings.total_again()
             step = self.reach({})
-        for player in checkpoints.suspects(_MOST_SUSPECTS, differing=True):
-            if player not in differing:
-                self.report.differences.add("undecided", f"player {player!r}", "its events' sums", "others, twice")
+        others = set(checkpoints.suspects(_MOST_SUSPECTS, differing=True)) - differing
+        changed = checkpoints.changed(others)
+        self._name_changed(changed, self.report)
+        for player in sorted(others - changed):
+            self.report.differences.add("undecided", f"player {player!r}", "its events' sums", "others, twice")
         if self.redis is not None:
-            if whole or self.redis.boards_owed or redis_differed(standing):
+            if whole or checkpoints.redis_owed or redis_differed(standing):
                 for _ in self.redis.everything(proven=self.prover.since <= EARLIEST and not step.left):
                     pass
             self.redis.recheck_some()
             self.redis.confirm(self.report)
-        self.say(step)
+        self.say(step, before)
+        checkpoints.redis_compared()
 
     def reach(self, goal: Mapping[int, int], *, touched: bool = False) -> Step:
         """Take steps until the goal is proven and no sum is owed.
@@ -112,8 +132,8 @@ class Proof:
             step = self.prover.step()
             done += step.records
             self.advance("proving records", done, max(total, done))
-            if touched and self.redis is not None:
-                self.redis.touched(*self.prover.touched(), level=step.level)
+            if touched:
+                self.compare_touched(step)
             if not step.moved or any(stop < goal.get(p, 0) for p, stop in step.stops.items()):
                 continue
             if step.level and not step.left:
@@ -124,22 +144,46 @@ class Proof:
                     self.report.skip("sums of the players last counted: consumers stay ahead of this verifier")
                     return step
 
+    def compare_touched(self, step: Step) -> None:
+        """Compare Redis with PostgreSQL in what a step's records are about.
+
+        Boards are compared with what was proven. Of a step that left sums to prove that is not all of it: it is owed.
+        """
+        if self.redis is not None and step.moved:
+            self.redis.touched(*self.prover.touched(), level=step.level)
+            if step.records and (step.left or not step.level):
+                self.prover.checkpoints.redis_owed = True
+
     def look_at_suspects(self, report: Report) -> set[str]:
-        """Look closely at the players that differ; returns those that do, and owes the others a recount."""
+        """Look closely at the players that differ; returns those that do, and owes the others a recount.
+
+        Of whom what was proven is not there any more, the topic clears only while it has all that was counted.
+        """
         checkpoints = self.prover.checkpoints
         suspects = checkpoints.suspects(_MOST_SUSPECTS, differing=True)
         found: set[str] = set()
         for start in range(0, len(suspects), _LOOKED_AT):
             chosen = suspects[start : start + _LOOKED_AT]
-            differing = look_closely(self.settings, self.group.id, chosen, report, self.advance)
-            checkpoints.owe(set(chosen) - differing)
-            found |= differing
-        if more := checkpoints.count_suspects(differing=True) - len(found):
-            report.differences.count("players not looked at yet", max(0, more))
+            look = look_closely(self.settings, self.group.id, chosen, report, self.advance)
+            found |= look.differing
+            changed = checkpoints.changed(set(chosen) - look.differing)
+            if look.whole:
+                checkpoints.prove_anew(changed)
+            elif changed:
+                altered = self.prover.altered(sorted(changed))
+                self._name_changed(altered, report)
+                found |= altered
+            checkpoints.owe(set(chosen) - found)
+            checkpoints.redis_owed |= not found.issuperset(chosen)  # on which boards the others are was not asked
         return found
 
-    def say(self, step: Step) -> None:
-        """Put what the steps found into the report, and keep its totals beside the checkpoints."""
+    @staticmethod
+    def _name_changed(players: set[str], report: Report) -> None:
+        for player in sorted(players):
+            report.differences.add("event", f"player {player!r}", "what was proven of its events", _CHANGED)
+
+    def say(self, step: Step, before: Mapping[str, int]) -> None:
+        """Put what the steps found into the report, and keep beside the checkpoints what came to the totals before."""
         prover, report = self.prover, self.report
         for place in prover.checkpoints.unburied(self.group.role.service):
             where = f"partition {place[0]} offset {place[1]}"
@@ -151,7 +195,7 @@ class Proof:
             report.skip(f"{self.group.role.ledger}: {days}")
         report.groups[self.group.id] = _lines(replace(self.group, marks=dict(step.marks)), prover.bounds)
         behind = sum(mark.next_offset - step.stops.get(p, mark.next_offset) for p, mark in step.marks.items())
-        prover.checkpoints.tell(report.differences.totals, behind)
+        prover.checkpoints.tell(report.differences.since(before), behind)
 
 
 def redis_differed(standing: ProofState | None) -> bool:

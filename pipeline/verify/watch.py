@@ -7,7 +7,7 @@ proof must not keep from counting.
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from time import monotonic, time
@@ -22,12 +22,13 @@ from pipeline.errors import UnavailableError
 from pipeline.kafka.client import topic_id
 from pipeline.sinks.connection import connect, translated
 from pipeline.verify import metrics
+from pipeline.verify.checkpoints import forget_others
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.look import look_closely
 from pipeline.verify.redis import RedisComparison, comparing
 from pipeline.verify.report import KINDS, Report
 from pipeline.verify.steps import PIECE_RECORDS, Prover, Step
-from pipeline.verify.verify import Proof, proving, redis_differed
+from pipeline.verify.verify import Proof, proving, redis_differed, telling
 
 _TOPIC_SECONDS: Final = 60.0
 """How often it is asked whether the topic, and the groups, are still the same."""
@@ -120,7 +121,9 @@ class Watch:
 
     def _groups(self) -> list[Group]:
         with translated(), connect(self._settings, "gamemetrics-verify") as connection:
-            return read_groups(connection, self._settings.kafka_topic)
+            groups = read_groups(connection, self._settings.kafka_topic)
+            forget_others(connection, self._settings.kafka_topic, [group.id for group in groups])
+            return groups
 
 
 @dataclass(slots=True)
@@ -137,13 +140,18 @@ class Watched:
     _level_at: float = 0.0
     _round: Iterator[None] | None = None
     _round_began: float = 0.0
+    _round_owed: bool = False
     _health: WatchHealth | None = None
     _shown: frozenset[str] = frozenset()
     _logged: frozenset[tuple[str, str]] = frozenset()
+    _confirming: tuple[Report, Iterator[None]] | None = None
+    _differing: dict[str, int] = field(default_factory=dict)
+    _waiting: dict[str, int] = field(default_factory=dict)
+    _unproven: Mapping[str, int] = field(default_factory=dict)
 
     def open(self, open_now: ExitStack, group: Group, health: WatchHealth) -> None:
         """Open connections until the stack is closed."""
-        self.group, self._health, self._round = group, health, None
+        self.group, self._health, self._round, self._confirming = group, health, None, None
         report = Report(seed=secrets.randbits(32))
         if group.role.uses_redis:
             self.redis = open_now.enter_context(comparing(self.settings, group, self._advance))
@@ -153,9 +161,11 @@ class Watched:
             standing = prover.checkpoints.standing()
             if standing is None:
                 prover.begin()
-            elif standing.level_at is not None and not self._level_at:
+            if standing is None or standing.redis_owed is not None:
+                prover.checkpoints.owe_redis(named=False)
+            if standing is not None and standing.level_at is not None and not self._level_at:
                 self._level_at = standing.level_at.timestamp()
-            if redis_differed(standing) and self.redis is not None:
+            if self.redis is not None and (redis_differed(standing) or self.seen.get("redis")):
                 for _ in self.redis.everything(proven=False):
                     self._advance("", 0, 0)
         self._level_at = self._level_at or time()
@@ -169,46 +179,58 @@ class Watched:
             self._count_again()
             return
         prover = self.proof.prover
-        step = self._prove(prover)
+        step = self._prove(self.proof)
         self._look(prover)
+        if step.level and not step.left and not self._waiting["players"]:
+            self._level_at = time()
         if not _lags(prover, step):
-            self._roll(prover)
+            if not prover.unproven.get("sums"):
+                self._roll(self.proof)
             self._roll_redis(prover, step)
-        self._confirm()
+        confirmed = self._confirm()
         self._tell(prover, step)
+        if self.redis is None or (confirmed and not self._round_owed and not prover.checkpoints.redis_owed):
+            prover.checkpoints.redis_compared()
 
     # -- a turn --------------------------------------------------------------------------------------------------------
 
-    def _prove(self, prover: Prover) -> Step:
+    def _prove(self, proof: Proof) -> Step:
         """Take steps until one was level, or consumers prove to be ahead."""
+        prover = proof.prover
         while True:
             step = prover.step()
             self._advance("", 0, 0)
             metrics.records.labels(self.group.id).inc(step.records)
             for partition, stop in step.stops.items():
                 metrics.offset.labels(self.group.id, partition).set(stop)
-            if self.redis is not None:
-                self.redis.touched(*prover.touched(), level=step.level)
-            if step.level and not step.left:
-                self._level_at = time()
+            proof.compare_touched(step)
             if step.level or step.records < PIECE_RECORDS or _lags(prover, step):
                 return step
 
     def _look(self, prover: Prover) -> None:
-        """Look closely at who differs, unless that was done lately."""
-        if not prover.checkpoints.count_suspects(differing=True):
+        """Look closely at who differs, unless that was done lately: who waits for it may be found to be well."""
+        suspects = prover.checkpoints.count_suspects(differing=True)
+        if not suspects:
             self.seen.pop("players", None)
+            self._differing["players"] = 0
         elif self._is_due("look") and self.proof is not None:
-            began = monotonic()
-            self.seen["players"] = self._noted(self.proof.look_at_suspects)
+            began, report = monotonic(), Report()
+            self._differing["players"] = len(self.proof.look_at_suspects(report))
+            self._note("players", report)
             self.due["look"] = monotonic() + max(_LOOK_SECONDS, (monotonic() - began) / _LOOK_SHARE)
+            suspects = prover.checkpoints.count_suspects(differing=True)
+        self._waiting["players"] = max(0, suspects - self._differing.get("players", 0))
+        if self._waiting["players"]:
+            named = prover.checkpoints.suspects(_NAMED, differing=True)
+            log.warning("players seem to differ, and are looked at soon", players=self._waiting["players"], some=named)
 
-    def _roll(self, prover: Prover) -> None:
+    def _roll(self, proof: Proof) -> None:
         """Go on with the round over what is old in PostgreSQL, for a while."""
+        prover = proof.prover
         until = monotonic() + self.pace.turn_seconds * _ROUND_SHARE
         while self._is_due("roll"):
             prover.roll_pages = 1
-            self._prove(prover)
+            self._prove(proof)
             prover.roll_pages = 0
             self._after_page("roll", prover.rolled, ended=prover.round_ended)
             if monotonic() > until:
@@ -221,11 +243,13 @@ class Watched:
             if self._round is None:
                 proven = step.level and not step.left and prover.since <= EARLIEST
                 self._round, self._round_began = self.redis.everything(proven=proven), monotonic()
+                # A round has all that was owed when it began; what is owed from now on, the next one has.
+                self._round_owed, prover.checkpoints.redis_owed = prover.checkpoints.redis_owed, False
             before = self.redis.compared
             ended = next(self._round, _ENDED) is _ENDED
             if ended:
                 metrics.rounds.labels(self.group.id, "redis").set(monotonic() - self._round_began)
-                self._round = None
+                self._round, self._round_owed = None, False
             self._after_page("redis", self.redis.compared - before, ended=ended)
             if monotonic() > until:
                 return
@@ -234,37 +258,62 @@ class Watched:
         seconds = players / self.pace.players_an_hour * 3_600
         self.due[which] = monotonic() + (max(seconds, self.pace.least_round_seconds) if ended else seconds)
 
-    def _confirm(self) -> None:
-        """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them."""
-        if self.redis is None or not self.redis.recheck_some():
-            self.seen.pop("redis", None)
-        elif self._is_due("confirm"):
-            self.seen["redis"] = self._noted(self.redis.confirm)
-            self.due["confirm"] = monotonic() + _CONFIRM_SECONDS
+    def _confirm(self) -> bool:
+        """Look once more at the keys of Redis that differed, and hold the epochs off if that does not clear them.
 
-    @staticmethod
-    def _noted(check: Callable[[Report], object]) -> dict[str, int]:
-        """Check, and log what differs; returns how much by kind."""
-        report = Report()
-        check(report)
-        for one in report.differences.kept:
+        For a moment a turn, until all are read: epochs go on between. Returns whether each key that was compared is
+        known to differ, or not to.
+        """
+        self._waiting["keys"] = 0
+        if self.redis is None:
+            return True
+        if self._confirming is None:
+            if not self.redis.recheck_some():
+                self.seen.pop("redis", None)
+                self._differing["keys"] = 0
+                return True
+            if self._is_due("confirm"):
+                report = Report()
+                self._confirming = report, self.redis.confirming(report)
+        if self._confirming is not None and self._hold(*self._confirming):
+            self._confirming = None
+            self._differing["keys"] = self.redis.suspects
+            self.due["confirm"] = monotonic() + _CONFIRM_SECONDS
+            return True
+        self._waiting["keys"] = max(0, self.redis.suspects - self._differing.get("keys", 0))
+        return False
+
+    def _hold(self, report: Report, confirming: Iterator[None]) -> bool:
+        """Hold the epochs off once, and note what was found, also if that ends badly; returns whether all was read."""
+        ended, known = False, len(report.differences.kept)
+        try:
+            ended = next(confirming, _ENDED) is _ENDED
+        finally:
+            self._note("redis", report, known, ended=ended)
+        return ended
+
+    def _note(self, which: str, report: Report, known: int = 0, *, ended: bool = True) -> None:
+        """Log what differs and was not known; until a check has ended, what the one before found still counts."""
+        for one in report.differences.kept[known:]:
             log.error("differs", kind=one.kind, key=one.key, expected=one.expected, found=one.found)
-        return report.differences.totals
+        totals = dict(report.differences.totals)
+        if ended or sum(totals.values()) > sum(self.seen.get(which, {}).values()):
+            self.seen[which] = totals
 
     def _count_again(self) -> None:
         """Count everything of a group whose ledger keeps identities only, once in a while."""
         if not self._is_due("whole"):
             return
 
-        def everything(report: Report) -> None:
+        report = Report()
+        with telling(self.settings, self.group, report):
             look_closely(self.settings, self.group.id, None, report, self._advance)
             if self.redis is not None:
                 for _ in self.redis.everything(proven=False):
                     self._advance("", 0, 0)
                 if self.redis.recheck_some():
                     self.redis.confirm(report)
-
-        self.seen["whole"] = self._noted(everything)
+        self._note("whole", report)
         self.due["whole"] = monotonic() + _WHOLE_SECONDS
         self._level_at = time()
         self._show(self.seen["whole"])
@@ -282,12 +331,15 @@ class Watched:
         self._logged = frozenset(found)
         if unburied := len(prover.checkpoints.unburied(self.group.role.service)):
             kinds["dead letter"] = kinds.get("dead letter", 0) + unburied
-        if not self.seen.get("players") and (waiting := prover.checkpoints.count_suspects(differing=True)):
-            kinds["players not looked at yet"] = waiting
-            named = prover.checkpoints.suspects(_NAMED, differing=True)
-            log.warning("players seem to differ, and are looked at soon", players=waiting, some=named)
         left = sum(mark.next_offset - step.stops.get(p, 0) for p, mark in step.marks.items())
         metrics.behind.labels(self.group.id).set(left)
+        for what, number in self._waiting.items():
+            metrics.waiting.labels(self.group.id, what).set(number)
+        for reason, number in prover.unproven.items():
+            metrics.unproven.labels(self.group.id, reason).set(number)
+        if prover.unproven != self._unproven and any(prover.unproven.values()):
+            log.warning("cannot be proven any more", **prover.unproven)
+        self._unproven = dict(prover.unproven)
         prover.checkpoints.tell(kinds, left)
         standing = prover.checkpoints.standing()
         if standing is not None and standing.round_seconds is not None:

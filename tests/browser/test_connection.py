@@ -92,7 +92,7 @@ def test_a_second_tab_sees_what_the_first_did(site: Site) -> None:
 def test_a_consumer_that_is_away_is_seen_on_the_overview(site: Site) -> None:
     post(site, event("ada", 30))
     page = site.open()
-    expect(page.locator(".verdict")).to_contain_text("All is well")
+    expect(page.locator(".verdict")).to_contain_text("Nothing is amiss")
     site.consumer.stop()
     reply = site.edge.post("/api/v1/events/batch", [event("ada", n) for n in range(500)])
     assert reply.json()["accepted"] == 500
@@ -100,7 +100,7 @@ def test_a_consumer_that_is_away_is_seen_on_the_overview(site: Site) -> None:
     expect(lag.locator(".value")).to_contain_text("500 records")
     site.consumer.start()
     expect(lag.locator(".value")).to_contain_text(re.compile(r"^0 records"))
-    expect(page.locator(".verdict")).to_contain_text("All is well")
+    expect(page.locator(".verdict")).to_contain_text("Nothing is amiss")
 
 
 def test_what_the_overview_says_is_what_there_is(site: Site) -> None:

@@ -8,6 +8,7 @@ from msgspec import Meta
 from pipeline.api.schemas import Statistics, Time, Uuid
 
 State = Literal["ok", "degraded", "down"]
+ProofState = Literal["ok", "degraded", "down", "unknown"]
 PerSecond = Annotated[float | None, Meta(description="null if it is not known")]
 Positions = Annotated[int, Meta(description="positions of the log, of which transaction markers are some")]
 
@@ -98,12 +99,21 @@ class DeadLetters(msgspec.Struct, frozen=True):
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """How far the verifier has come."""
+    """How far the verifier has come, of the group that is worst; unknown until one has proven everything once."""
 
-    state: State
+    state: ProofState
+    reason: Annotated[str, Meta(description="why it is neither ok nor down")]
     differences: int
-    behind_records: int
-    age_seconds: float
+    behind_records: Annotated[int, Meta(description="between what is proven and where the consumers stand")]
+    age_seconds: Annotated[
+        float | None, Meta(description="since all that was counted was proven; null if it never was")
+    ]
+    unproven: Annotated[
+        dict[str, int],
+        Meta(
+            description="what cannot be proven any more: `records` gone from the log; `sums` of days that were dropped"
+        ),
+    ]
 
 
 class Overview(msgspec.Struct, frozen=True):

@@ -6,14 +6,14 @@ what is shown meanwhile is the last answer with how old it is.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar, get_args
+from typing import Any, Final, Generic, TypeVar, get_args
 
 from redis.exceptions import NoPermissionError
 
-from pipeline.api.console.schemas import Proof, State
+from pipeline.api.console.schemas import Proof, ProofState
 from pipeline.api.database import Database
 from pipeline.api.valkey import Valkey
 from pipeline.config import Settings
@@ -28,8 +28,8 @@ WATCHED_SECONDS: Final = 1.0
 IDLE_SECONDS: Final = 5.0
 _KAFKA_SECONDS: Final = 3.0
 LETTERS_SECONDS: Final = 5.0
-PROOF_STALE_SECONDS: Final = 3_600.0
-"""As old as this the alert PipelineProofStale fires, too."""
+PROOF_STALE_SECONDS: Final = 4_200.0
+"""As old as this the alert PipelineProofStale fires, too: an hour, and ten minutes."""
 MOST_COUNTED: Final = 50_000
 """Dead letters of one code are counted up to here: to count millions every few seconds costs more than it tells."""
 
@@ -132,16 +132,34 @@ async def ask_waiting(database: Database) -> Waiting:
 
 
 async def ask_proof(database: Database, topic: str) -> Proof | None:
-    """Return how the verifier's last step found the topic, of the group that is worst; None before its first.
-
-    Raises UnavailableError.
-    """
+    """Return how the verifier's last step found the topic; None before its first. Raises UnavailableError."""
     rows = await database.rows(_PROOF, [topic])
     if not rows:
         return None
-    differences, behind, age = rows[0]
-    state: State = "down" if differences else "degraded" if age > PROOF_STALE_SECONDS else "ok"
-    return Proof(state, differences, behind, round(float(age), 1))
+    unproven: dict[str, int] = {}
+    for row in rows:
+        for reason, amount in row[-1].items():
+            if amount:
+                unproven[reason] = unproven.get(reason, 0) + amount
+    ages = [max(0.0, float(row[3])) for row in rows if row[3] is not None]
+    differences = sum(row[1] for row in rows)
+    state, reason = max((_proof_state(row) for row in rows), key=lambda one: _WORST_LAST.index(one[0]))
+    behind, age = sum(row[2] for row in rows), round(max(ages), 1) if ages else None
+    return Proof(state, reason, differences, behind, age, unproven)
+
+
+def _proof_state(row: Sequence[Any]) -> tuple[ProofState, str]:
+    """Say how one group's proof stands, and why it is not ok."""
+    ended, differences, _, age, owes_redis, _ = row
+    if differences:
+        return "down", ""
+    if not ended or age is None:
+        return "unknown", "a proof of everything has begun and has not ended"
+    if age > PROOF_STALE_SECONDS:
+        return "degraded", "for more than an hour nobody has proven what was counted"
+    if owes_redis:
+        return "degraded", "Redis was not compared in all that was proven: the verifier ended before that"
+    return "ok", ""
 
 
 async def ask_redis(valkey: Valkey, topic: str, groups: Callable[[], list[str]]) -> dict[str, dict[int, int]]:
@@ -172,8 +190,14 @@ FROM unnest(%s::text[]) AS codes(code)
 """  # noqa: S608 - a constant of ours
 
 
+_WORST_LAST: Final = ("ok", "unknown", "degraded", "down")
+# A proof of everything ends when each sum was proven once, unless they cannot be any more. A watch owes Redis a
+# comparison for some seconds of each turn: owed for long, it is nobody's work.
 _PROOF: Final = """
-SELECT sum(differences)::bigint, sum(behind_records)::bigint,
-       max(greatest(0, extract(epoch FROM now() - coalesce(level_at, checked_at))))
-FROM pipeline_proof_state WHERE topic = %s HAVING count(*) > 0
+SELECT state <> 'begun' AND (sums_gone OR (swept_to IS NULL AND round_seconds IS NOT NULL)),
+       differences, behind_records,
+       extract(epoch FROM now() - CASE WHEN sums_gone THEN checked_at ELSE level_at END),
+       redis_owed IS NOT NULL AND checked_at < now() - interval '2 minutes', unproven
+FROM (SELECT *, coalesce((unproven->>'sums')::bigint, 0) > 0 AS sums_gone FROM pipeline_proof_state
+      WHERE topic = %s) AS told
 """

@@ -11,7 +11,7 @@ from psycopg import sql
 
 from pipeline.config import Settings
 from pipeline.sinks import session
-from pipeline.verify import steps
+from pipeline.verify import rounds, steps
 from pipeline.verify.columns import ColumnJudge
 from pipeline.verify.findings import Findings
 from pipeline.verify.groups import read_groups
@@ -264,8 +264,8 @@ def test_an_empty_piece_and_a_piece_of_nothing_but_bad_records(place: Place) -> 
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pieces of 40 records, pages of 100 events and 50 places."""
     monkeypatch.setattr(steps, "PIECE_RECORDS", 40)
-    monkeypatch.setattr(steps, "PAGE_EVENTS", 100)
-    monkeypatch.setattr(steps, "PAGE_PLACES", 50)
+    monkeypatch.setattr(rounds, "PAGE_EVENTS", 100)
+    monkeypatch.setattr(rounds, "PAGE_PLACES", 50)
 
 
 @pytest.mark.usefixtures("small_pieces")

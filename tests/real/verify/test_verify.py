@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient
 from pipeline.verify.verify import verify
 from tests.commanding import gamemetrics, told
 from tests.consuming import caught_up, consume_all, consuming
+from tests.events import encoded
 from tests.place import Place, Record
 
 pytestmark = pytest.mark.real
@@ -329,6 +330,7 @@ def test_verify_passes_while_consumers_run(place: Place) -> None:
 
 def test_records_that_retention_deleted_are_said_not_to_be_recounted(place: Place) -> None:
     a_mixed_load(place)
+    place.produce([("still-there", encoded(player_id="still-there"))], partition=0)
     consume_all(place)
     admin = AdminClient(place.stack.kafka.admin_config())
     (deleted,) = admin.delete_records([TopicPartition(place.topic, 0, 20)]).values()
@@ -341,6 +343,13 @@ def test_records_that_retention_deleted_are_said_not_to_be_recounted(place: Plac
     found, kinds, _ = differences(place)
     assert found
     assert "statistics" in kinds
+    with place.pg() as connection:
+        connection.execute("UPDATE player_event_counts SET events = events - 1 WHERE player_id = 'player-3'")
+        connection.execute("UPDATE events SET data = data || '{\"note\": 1}' WHERE player_id = 'still-there'")
+    for _ in range(2):
+        found, kinds, keys = differences(place)
+        assert kinds == {"event"}
+        assert "player 'still-there'" in keys
 
 
 def test_days_dropped_by_retention_are_said_not_to_be_recounted(place: Place) -> None:

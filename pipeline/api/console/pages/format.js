@@ -13,6 +13,11 @@ export function counted(number, noun) {
   return `${count(number)} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+/** "no broker answers" -> "No broker answers." */
+export function sentence(reason) {
+  return reason ? `${reason[0].toUpperCase()}${reason.slice(1)}.` : "";
+}
+
 /** 12345678 -> "12.3 million": where the last digits say nothing. */
 export function roughly(number) {
   if (number == null) return NONE;

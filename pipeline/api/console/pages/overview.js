@@ -1,5 +1,5 @@
 // The overview: what passes through the system now, and whether all is well.
-import { count, counted, duration, rate } from "./format.js";
+import { count, counted, duration, rate, sentence } from "./format.js";
 import { Flow, trigger } from "./flow.js";
 import { html } from "./html.js";
 import { href } from "./router.js";
@@ -111,13 +111,21 @@ function Proof({ proof }) {
       <p class="muted">“gamemetrics verify” counts the topic again, apart from the pipeline, and names what differs.
       It has left no checkpoint here yet.</p><//>`;
   }
-  const good = !proof.differences;
-  const reach = proof.behind_records ? `${counted(proof.behind_records, "record")} behind the topic's end` : "to the topic's end";
-  return html`<${Card} title="Proof" aside=${html`<${State}
-    state=${proof.state in { ok: 1, degraded: 1, down: 1 } ? proof.state : good ? "ok" : "down"} word=${good ? "no drift" : "drift"} />`}>
-    <p>${good ? "Nothing lost, nothing counted twice" : html`<strong>
-    ${counted(proof.differences, "difference")}</strong> between the topic and what is stored`}:
-      counted again ${duration(Math.round(proof.age_seconds))} ago, ${reach}.</p>
+  const [word, verdict] = {
+    ok: ["no drift", "Nothing lost, nothing counted twice"],
+    degraded: ["stale", "Nothing was lost or counted twice when it was counted last"],
+    unknown: ["not yet", "Everything is counted again for the first time"],
+    down: ["drift", html`<strong>${counted(proof.differences, "difference")}</strong> between the topic and what is stored`],
+  }[proof.state] ?? [proof.state, proof.reason];
+  const reach = proof.behind_records ? `${counted(proof.behind_records, "record")} behind where the consumers stand` : "to where the consumers stand";
+  const { records = 0, sums = 0 } = proof.unproven;
+  return html`<${Card} title="Proof" aside=${html`<${State} state=${proof.state} reason=${proof.reason} word=${word} />`}>
+    <p>${verdict}${proof.age_seconds == null || proof.state === "unknown"
+      ? " and not done yet."
+      : `: counted again ${duration(Math.round(proof.age_seconds))} ago, ${reach}.`}</p>
+    ${proof.state === "degraded" && html`<p>${sentence(proof.reason)}</p>`}
+    ${records > 0 && html`<p>${counted(records, "record")} were gone from the log before anybody counted them again.</p>`}
+    ${sums > 0 && html`<p>Days were dropped (EVENTS_KEEP_DAYS): statistics and boards cannot be counted again.</p>`}
   <//>`;
 }
 
