@@ -3,12 +3,13 @@
 import contextlib
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import ConfigResource
 
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError
-from pipeline.kafka.client import KeptAdmin
+from pipeline.kafka.client import ASK_SECONDS, DELIVERY, KeptAdmin, client_config
+from pipeline.logs import librdkafka
 
 BATCH_BYTES: Final = 1_000_000
 """What librdkafka puts into one batch of itself."""
@@ -82,3 +83,19 @@ class SizeLimit:
         if self.topic is None and self.batch <= size:
             return f"the record has {size} bytes, more than Kafka's topic {self._name} takes ({_SETTING})"
         return self.fault(size)
+
+
+def plain_producer(settings: Settings, within: float) -> Producer:
+    """Return a client for records sent now and then, each within so many seconds, in batches that the topic takes.
+
+    Asks the topic how large they may be, which blocks. Raises ConfigurationError if a file of TLS is no use.
+    """
+    sizes = SizeLimit(settings)
+    sizes.ask(ASK_SECONDS)
+    config = {
+        **client_config(settings),
+        **DELIVERY,
+        "message.timeout.ms": int(within * 1000),
+        "batch.size": sizes.batch,
+    }
+    return Producer(config, logger=librdkafka())

@@ -26,8 +26,7 @@ from pipeline.contract.event import MAX_EVENT_BYTES
 from pipeline.epoch.rejected import Code
 from pipeline.errors import PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import translate
-from pipeline.kafka.producer import plain_producer
-from pipeline.kafka.sizes import STORED_NOT
+from pipeline.kafka.sizes import STORED_NOT, plain_producer
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.redrive import (
     LETTER,

@@ -3,8 +3,8 @@
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
+from pipeline.kafka.edge_client import producer_config
 from pipeline.kafka.partitioner import partition_of
-from pipeline.kafka.producer import producer_config
 from tests.conftest import MakePlace
 from tests.texts import AWKWARD
 

@@ -10,7 +10,8 @@ from pydantic import SecretStr
 from pipeline.config import Settings
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.kafka.client import client_config, translate
-from pipeline.kafka.producer import fault_of, producer_config
+from pipeline.kafka.edge_client import producer_config
+from pipeline.kafka.producer import fault_of
 from tests.authority import Authority
 
 CODES = pytest.mark.parametrize(
