@@ -144,7 +144,21 @@ near_numbers = st.one_of(
     ),
     st.integers(300, 320).map("7".__mul__),
     st.integers(300, 700).map(lambda size: "0." + "0" * size + "1"),
-    st.sampled_from(["0", "-0", "-0.0", "0e999", "1.5e3", "2.5E-3", "12345678901234567", "0.12345678901234567"]),
+    st.sampled_from(
+        [
+            "0",
+            "-0",
+            "-0.0",
+            "0e999",
+            "0e9999999999",
+            "-0.0E+1000000000",
+            "0E999999999",
+            "1.5e3",
+            "2.5E-3",
+            "12345678901234567",
+            "0.12345678901234567",
+        ]
+    ),
     st.sampled_from(["01", "1.", ".5", "1e", "+1", "-", "0x1", "NaN", "Infinity", "1e400", "-1E+400", "1_0"]),
 )
 _leaves = st.one_of(near_numbers, near_texts.map('"{}"'.format), st.sampled_from(["true", "false", "null", '""']))
