@@ -98,6 +98,16 @@ class Proxy:
             with contextlib.suppress(OSError):
                 end.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
 
+    def standing(self) -> frozenset[int]:
+        """Return the clients' own ports of the connections that stand."""
+        ports = set[int]()
+        with self._lock:
+            pairs = list(self._pairs)
+        for pair in pairs:
+            with contextlib.suppress(OSError):
+                ports.add(pair.client.getpeername()[1])
+        return frozenset(ports)
+
     def _clients(self) -> list[socket.socket]:
         with self._lock:
             return [self._listener, *(pair.client for pair in self._pairs if pair.client.fileno() >= 0)]

@@ -47,6 +47,25 @@ def test_a_consumer_leaves_a_host_that_vanished(field: str, place: Place) -> Non
     assert_exact(place)
 
 
+def test_a_consumer_leaves_a_kafka_whose_host_vanished(place: Place) -> None:
+    """Its connections are given up, so that it goes on at whoever has the name by then, and it is not restarted."""
+    with Proxy(place.stack.kafka.port, kafka=True) as wire, Feed(place, 1) as feed:
+        changes = {"kafka_bootstrap_servers": f"127.0.0.1:{wire.port}"}
+        behind = replace(place, settings=place.settings.model_copy(update=changes))
+        with consuming(behind) as consumer:
+            feed.send(60)
+            caught_up(place)
+            stood = wire.standing()
+            assert len(stood) >= 2
+            wire.vanish()
+            feed.send(60)
+            assert lives(consumer, until=waited(25))
+            wire.reappear()
+            eventually(lambda: not wire.standing() & stood, timeout=15)
+            caught_up(place)
+    assert_exact(place)
+
+
 def test_the_edge_answers_while_a_host_has_vanished(place: Place) -> None:
     with (
         Proxy(place.settings.db_port) as wire,
