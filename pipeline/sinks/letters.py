@@ -18,10 +18,13 @@ _SHOWN_BYTES: Final = 4_096
 _STATEMENT_BYTES: Final = 4 << 20
 _STATEMENT_ROWS: Final = 10_000
 
-_FIRST_TIME: Final = -62_135_510_400_000
-_LAST_TIME: Final = 253_402_214_400_000
+FIRST_TIME: Final = -62_135_510_400_000
+LAST_TIME: Final = 253_402_214_400_000
 """Between them a record's own time, any 64 bits, is kept: days 2 of year 1 and 31 of December 9999, in milliseconds; a
 client reads them in every zone."""
+
+MILLISECONDS: Final = "round(extract(epoch FROM record_timestamp) * 1000)::bigint"
+"""A record's time again, of its dead letter."""
 
 # One statement for many rows, never executemany: psycopg makes a pipeline of that, whose last message disarms
 # PostgreSQL's idle_in_transaction_session_timeout (seen), and a consumer frozen then would keep its peers waiting.
@@ -47,7 +50,7 @@ def bury(connection: psycopg.Connection, service: str, topic: str, bad: Iterable
                     one.code,
                     one.partition,
                     one.offset,
-                    min(max(one.timestamp, _FIRST_TIME), _LAST_TIME),
+                    min(max(one.timestamp, FIRST_TIME), LAST_TIME),
                     _kept(one.key),
                     _kept(one.value),
                 )

@@ -6,7 +6,7 @@ is restored brings all of them back to one moment.
 
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -30,7 +30,8 @@ _FORGET: Final = (
 class Checkpoint:
     """One partition: below `next_offset` each of so many records has its fate, so many of them are dead letters.
 
-    It is not `whole` where records were gone from the log before they were read.
+    It is not `whole` where records were gone from the log before they were read. Some of both were booked `again` after
+    the watermark was set back; `foreign_letters` are dead letters at these offsets of a log that was here before.
     """
 
     partition: int
@@ -39,6 +40,9 @@ class Checkpoint:
     records: int
     dead_letters: int
     whole: bool
+    records_again: int = 0
+    dead_letters_again: int = 0
+    foreign_letters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +77,8 @@ class Checkpoints:
     def read(self) -> dict[int, Checkpoint]:
         """Return the checkpoints by partition."""
         rows = self._connection.execute(
-            "SELECT partition, topic_id, next_offset, records, dead_letters, whole FROM pipeline_proofs"
+            "SELECT partition, topic_id, next_offset, records, dead_letters, whole, records_again, dead_letters_again,"
+            " foreign_letters FROM pipeline_proofs"
             " WHERE group_id = %s AND topic = %s ORDER BY partition",
             self._key,
         ).fetchall()
@@ -108,10 +113,14 @@ class Checkpoints:
         for one in checkpoints:
             self._connection.execute(
                 "INSERT INTO pipeline_proofs (group_id, topic, partition, topic_id, next_offset, records, dead_letters,"
-                " whole) VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT (group_id, topic, partition) DO UPDATE"
-                " SET topic_id = excluded.topic_id, next_offset = excluded.next_offset, records = excluded.records,"
-                " dead_letters = excluded.dead_letters, whole = excluded.whole, proven_at = now()",
-                (*self._key, one.partition, one.topic_id, one.next_offset, one.records, one.dead_letters, one.whole),
+                " whole, records_again, dead_letters_again, foreign_letters)"
+                " VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+                " ON CONFLICT (group_id, topic, partition) DO UPDATE SET topic_id = excluded.topic_id,"
+                " next_offset = excluded.next_offset, records = excluded.records, whole = excluded.whole,"
+                " dead_letters = excluded.dead_letters, records_again = excluded.records_again,"
+                " dead_letters_again = excluded.dead_letters_again, foreign_letters = excluded.foreign_letters,"
+                " proven_at = now()",
+                (*self._key, *astuple(one)),
             )
 
     def owe_redis(self, *, named: bool) -> None:
@@ -264,7 +273,8 @@ class Checkpoints:
         self._connection.execute(
             "DELETE FROM pipeline_suspect_records AS bad USING dlq_events AS dead"
             " WHERE bad.group_id = %s AND bad.topic = %s AND dead.topic = bad.topic AND dead.partition = bad.partition"
-            " AND dead.record_offset = bad.record_offset AND dead.consumer_service = %s",
+            " AND dead.record_offset = bad.record_offset AND dead.consumer_service = %s"
+            " AND dead.record_timestamp = coalesce(bad.record_timestamp, dead.record_timestamp)",
             (*self._key, service),
         )
         return self._connection.execute(
@@ -273,13 +283,15 @@ class Checkpoints:
             self._key,
         ).fetchall()
 
-    def suspect_records(self, places: Iterable[tuple[int, int]]) -> None:
-        """Note bad records without a dead letter."""
+    def suspect_records(self, places: Iterable[tuple[int, int, int]]) -> None:
+        """Note bad records without a dead letter: partition, offset, and the record's time in milliseconds."""
         columns = [list(column) for column in zip(*places, strict=True)]
         if columns:
             self._connection.execute(
-                "INSERT INTO pipeline_suspect_records SELECT %s, %s, partition, record_offset"
-                " FROM unnest(%s::int[], %s::bigint[]) AS bad(partition, record_offset) ON CONFLICT DO NOTHING",
+                "INSERT INTO pipeline_suspect_records (group_id, topic, partition, record_offset, record_timestamp)"
+                " SELECT %s, %s, partition, record_offset, to_timestamp(milliseconds / 1000.0)"
+                " FROM unnest(%s::int[], %s::bigint[], %s::bigint[]) AS bad(partition, record_offset, milliseconds)"
+                " ON CONFLICT DO NOTHING",
                 (*self._key, *columns),
             )
 

@@ -13,7 +13,8 @@ from typing import Final
 
 _UNDER_WAY: Final = timedelta(seconds=10)
 _MOST_UNDER_WAY: Final = 3
-"""So many epochs with events of one player and type may have been under way at once, and for so long."""
+_MOST_LATE: Final = 16
+"""So many epochs with events of one player and type may have been under way at once, and so long; of the last few."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,11 @@ def covers(moments: Sequence[Moment], events: int, contents: int) -> bool:
     so_far = list(accumulate(moments, lambda seen, one: Moment(one.at, seen.events + one.events,
                                                                seen.contents + one.contents)))  # fmt: skip
     enough = [place for place, seen in enumerate(so_far) if seen.events >= events]
-    for place in enough:
+    for place in enough[:_MOST_LATE]:
         last = so_far[place]
         if last.at > so_far[enough[0]].at + _UNDER_WAY:
             return False
-        late = [one for one in moments[: place + 1] if one.at >= last.at - _UNDER_WAY]
+        late = [one for one in moments[max(0, place + 1 - _MOST_LATE) : place + 1] if one.at >= last.at - _UNDER_WAY]
         for count in range(_MOST_UNDER_WAY + 1):
             for left_out in combinations(late, count):
                 if (

@@ -13,6 +13,7 @@ from pipeline.contract.offsets import Watermark
 from pipeline.verify.checkpoints import Checkpoint, Checkpoints
 from pipeline.verify.groups import Group
 from pipeline.verify.report import Report
+from pipeline.verify.resets import Resets
 from pipeline.verify.sums import Sums
 
 TOTALS_SECONDS: Final = 60.0
@@ -67,19 +68,24 @@ class Findings:
             return "checkpoint", f"at most {mark.next_offset}, the watermark", was
         return None
 
-    def balance(self, passed: Mapping[int, Checkpoint], marks: Marks) -> None:
+    def balance(self, passed: Mapping[int, Checkpoint], marks: Marks, resets: Resets) -> None:
         """Per partition: as many records as the watermark has booked, and as many dead letters."""
         for key in [key for key in self.found if key[0] in {"records", "dead-lettered"}]:
             del self.found[key]
         for partition, one in passed.items():
             mark, where = marks[partition], f"{self._group.id} partition {partition}"
-            booked = mark.admitted + mark.duplicates + mark.dead_lettered
-            if one.whole and one.records != booked:
-                self.found["records", where] = (one.records, f"{booked} booked by the watermark")
-            if one.whole and one.dead_letters != mark.dead_lettered:
-                self.found["dead-lettered", where] = (one.dead_letters, mark.dead_lettered)
+            if not one.whole or resets.under_way(mark):
+                continue
+            booked, records = mark.admitted + mark.duplicates + mark.dead_lettered, one.records + one.records_again
+            if records != booked:
+                self.found["records", where] = (records, f"{booked} booked by the watermark")
+            letters = one.dead_letters + one.dead_letters_again
+            if letters != mark.dead_lettered:
+                self.found["dead-lettered", where] = (letters, mark.dead_lettered)
 
-    def totals(self, passed: Mapping[int, Checkpoint], marks: Marks, sums: Sums | None, report: Report) -> None:
+    def totals(
+        self, passed: Mapping[int, Checkpoint], marks: Marks, sums: Sums | None, resets: Resets, report: Report
+    ) -> None:
         """Hold the account to the tables: as many events and dead letters as were booked, none of a fault of ours."""
         self._due = monotonic() + TOTALS_SECONDS
         for key in [key for key in self.found if key[0] in _TOTALLED]:
@@ -87,15 +93,15 @@ class Findings:
         whole = set(passed) == set(marks) and all(one.whole for one in passed.values())
         whole = whole and not self._checkpoints.count_suspects(differing=True)  # who differs was not kept as proven
         if sums is not None and whole and not self._others():
-            total, booked = sums.total(), sum(mark.admitted for mark in marks.values())
+            total, booked = sums.total(), sum(mark.admitted for mark in marks.values()) + resets.before
             report.compared["events"] = total
             if total != booked:
                 self.found["admitted", f"{self._group.id} all partitions"] = (total, booked)
         for partition, one in passed.items():
-            letters = self._letters(marks[partition])
-            if one.whole and letters != one.dead_letters:
+            letters, known = self._letters(marks[partition]), one.dead_letters + one.foreign_letters
+            if one.whole and letters != known:
                 where = f"{self._group.id} partition {partition}"
-                self.found["rows in dlq_events", where] = (one.dead_letters, letters)
+                self.found["rows in dlq_events", where] = (known, letters)
         for number, partition, offset, reason in self._connection.execute(
             "SELECT id, partition, record_offset, error_message FROM dlq_events WHERE topic = %s AND code = 'internal'"
             " AND consumer_service = %s AND redriven_at IS NULL AND dropped_at IS NULL ORDER BY id",
@@ -111,8 +117,8 @@ class Findings:
 
     def _letters(self, mark: Watermark) -> int:
         row = self._connection.execute(
-            "SELECT count(DISTINCT record_offset) FROM dlq_events WHERE topic = %s AND partition = %s"
-            " AND record_offset >= %s AND record_offset < %s AND consumer_service = %s",
+            "SELECT count(DISTINCT (record_offset, record_timestamp)) FROM dlq_events WHERE topic = %s"
+            " AND partition = %s AND record_offset >= %s AND record_offset < %s AND consumer_service = %s",
             (self._name, mark.partition, mark.first_offset, mark.next_offset, self._group.role.service),
         ).fetchone()
         return int(row[0]) if row is not None else 0

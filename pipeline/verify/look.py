@@ -22,6 +22,7 @@ from pipeline.verify.projection_checks import GroupCheck, RecountedTopic
 from pipeline.verify.projections import ProjectionReader
 from pipeline.verify.recount import Names, Recount
 from pipeline.verify.report import Advance, Report
+from pipeline.verify.resets import read_resets
 
 _READER: Final = "event-verify"
 
@@ -45,6 +46,7 @@ def look_closely(
             reader = ProjectionReader(connection, beside, names, scoring, players)
             stored = reader.read(settings.kafka_topic, group.role)
         others = other_topics(connection, settings)
+        resets = read_resets(connection, group.id, settings.kafka_topic, group.marks)
     with closing(Topic(settings, _READER)) as topic:
         # The log's end is asked after the snapshot was taken: no watermark may lie above it.
         bounds = topic.bounds()
@@ -56,7 +58,7 @@ def look_closely(
             recount.add(records)
             done += len(records)
             advance("recounting the topic", done, total)
-        source = RecountedTopic(recount.good(), recount.bad(), bounds, topic.id, others)
+        source = RecountedTopic(recount.good(), recount.bad(), bounds, topic.id, others, resets)
     check = GroupCheck(group, source, stored, names, report)
     if players is None:
         check.check()

@@ -16,6 +16,7 @@ from pipeline.contract.boards import DAILY, WEEKLY
 from pipeline.contract.event import Scoring, score_of
 from pipeline.epoch.roles import Role
 from pipeline.errors import EventError
+from pipeline.sinks.letters import MILLISECONDS
 from pipeline.verify.beside import Beside
 from pipeline.verify.fingerprint import fingerprint
 from pipeline.verify.recount import CONTENT, IDENTITY, LEDGER_SCHEMA, ORIGIN, PLACE_SCHEMA, Names
@@ -101,7 +102,8 @@ class ProjectionReader:
     def dead_letters(self, topic: str, role: Role) -> pl.DataFrame:
         """Return the places of the role's dead letters (PLACE_SCHEMA)."""
         rows = self._connection.execute(
-            "SELECT partition, record_offset FROM dlq_events WHERE topic = %s AND consumer_service = %s",
+            f"SELECT partition, record_offset, {MILLISECONDS} FROM dlq_events"  # noqa: S608 - our own
+            " WHERE topic = %s AND consumer_service = %s",
             (topic, role.service),
         ).fetchall()
         return pl.DataFrame(rows, schema=PLACE_SCHEMA, orient="row")

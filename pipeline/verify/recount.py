@@ -18,6 +18,7 @@ from pipeline.contract.offsets import Watermark
 from pipeline.epoch.batch import Records
 from pipeline.epoch.narrowing import Unforeseen, attempt
 from pipeline.errors import EventError
+from pipeline.sinks.letters import FIRST_TIME, LAST_TIME
 from pipeline.verify.fingerprint import fingerprint
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,8 +47,12 @@ ORIGIN: Final = list(_ORIGIN_COLUMNS)
 _SUMMED: Final = ["type", "game", "score"]
 """What of the content statistics and boards depend on."""
 LEDGER_SCHEMA: Final = pl.Schema({**_IDENTITY_COLUMNS, **_CONTENT_COLUMNS, **_ORIGIN_COLUMNS})
-PLACE: Final = ["partition", "offset"]
-_PLACE_COLUMNS: Final[_Columns] = {"partition": pl.Int32, "offset": pl.Int64}
+_PLACE_COLUMNS: Final[_Columns] = {
+    "partition": pl.Int32,
+    "offset": pl.Int64,
+    "moment": pl.Int64,  # the record's time: a topic that is created again gives its offsets out anew
+}
+PLACE: Final = list(_PLACE_COLUMNS)
 PLACE_SCHEMA: Final = pl.Schema(_PLACE_COLUMNS)
 RECORD_SCHEMA: Final = pl.Schema({**_PLACE_COLUMNS, **_IDENTITY_COLUMNS, **_CONTENT_COLUMNS, **_ORIGIN_COLUMNS})
 
@@ -95,7 +100,7 @@ class Recount:
     names: Names
     players: frozenset[str] | None = None
     _good: list[pl.DataFrame] = field(default_factory=list)
-    _bad: list[tuple[int, int]] = field(default_factory=list)
+    _bad: list[tuple[int, int, int]] = field(default_factory=list)
 
     def add(self, records: Records) -> None:
         """Judge records."""
@@ -108,7 +113,7 @@ class Recount:
             except EventError:
                 found = None
             if found is None or isinstance(found, Unforeseen):  # what the judge raises, it raised in the consumer
-                self._bad.append((partition, offset))
+                self._bad.append((partition, offset, _kept_time(moment)))
             else:
                 rows.append(found)
         if rows:
@@ -129,7 +134,7 @@ class Recount:
         event_id = event.event_id
         if event_id is _NO_ID:  # rare, and hashing an id for every record would be a sixth of all the work
             event_id = record_id(self.topic, partition, offset)
-        return (partition, offset, *self._numbers(event, event_id))
+        return (partition, offset, _kept_time(moment), *self._numbers(event, event_id))
 
     def _numbers(self, event: Event, event_id: uuid.UUID) -> tuple[int | None, ...]:
         code = self.names.code
@@ -145,6 +150,11 @@ class Recount:
     def bad(self) -> pl.DataFrame:
         """Return the places of the records that are not."""
         return pl.DataFrame(self._bad, schema=PLACE_SCHEMA, orient="row")
+
+
+def _kept_time(milliseconds: int) -> int:
+    """Return a record's time as its dead letter has it."""
+    return min(max(milliseconds, FIRST_TIME), LAST_TIME)
 
 
 @dataclass(frozen=True, slots=True)

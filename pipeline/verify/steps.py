@@ -18,6 +18,7 @@ import psycopg
 from pipeline.config import Settings
 from pipeline.contract.event import EARLIEST, load_scoring
 from pipeline.kafka.topic import Bounds, Topic
+from pipeline.sinks.letters import FIRST_TIME, LAST_TIME, MILLISECONDS
 from pipeline.verify.beside import Beside
 from pipeline.verify.by_keys import go_by_keys
 from pipeline.verify.checkpoints import PROOF_LOCK, Checkpoint, Checkpoints
@@ -26,6 +27,7 @@ from pipeline.verify.findings import Findings, Marks
 from pipeline.verify.groups import Group, read_groups
 from pipeline.verify.piece import Piece
 from pipeline.verify.report import Report
+from pipeline.verify.resets import Resets, read_resets
 from pipeline.verify.rounds import Rounds, swept
 from pipeline.verify.sums import Sums
 
@@ -41,7 +43,9 @@ _SESSION: Final = (
     "SET synchronous_commit = off",
 )
 
-_PLACES: Final = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64()})
+_OFFSETS: Final = pl.Schema({"partition": pl.Int32(), "offset": pl.Int64()})
+_PLACES: Final = pl.Schema({**_OFFSETS, "timestamp": pl.Int64()})
+_PLACE: Final = _OFFSETS.names()
 
 
 @dataclass(slots=True)
@@ -133,7 +137,7 @@ class Prover:
         if self._rounds is None:
             return set()
         with self._snapshot():
-            return self._rounds.altered(players)
+            return self._rounds.altered(players) if self._ledger_start() <= EARLIEST else set()
 
     def step(self) -> Step:
         """Read a piece, and prove it."""
@@ -199,7 +203,7 @@ class Prover:
         judged = self._judge.judge(records)
         self._report.judged_twice = self._judge.judged_twice
         self._piece.add(judged.events)
-        read.places = pl.concat([read.places, records.select("partition", "offset")])
+        read.places = pl.concat([read.places, records.select(_PLACES.names())])
         read.bad += judged.bad
         read.size += int(records["value"].bin.size().sum())
         for partition, offset in judged.disagreed:
@@ -214,17 +218,12 @@ class Prover:
         for partition, stop in stops.items():
             if at[partition] > stop:
                 self._piece.drop(partition, stop)
-        passed = {p: Checkpoint(p, one.topic_id, stops[p], one.records, one.dead_letters, one.whole)
-                  for p, one in read.starts.items() if p in stops}  # fmt: skip
         places = _below(read.places, stops)
         bad = {(p, offset) for p, offset in read.bad if offset < stops.get(p, 0)}
-        dead = self._dead_letters(read.starts, stops, places, bad)
-        records = dict(places.group_by("partition").len().iter_rows())
-        for partition, one in passed.items():
-            letters = sum(1 for p, _ in dead if p == partition)
-            passed[partition] = replace(
-                one, records=one.records + records.get(partition, 0), dead_letters=one.dead_letters + letters
-            )
+        resets = read_resets(self._connection, self._group.id, self._name, marks)
+        dead, foreign = self._dead_letters(read.starts, stops, places, bad, resets)
+        starts = {p: replace(read.starts[p], next_offset=stop) for p, stop in stops.items()}
+        passed = _passed(starts, places, dead, foreign, resets)
         passed |= {p: one for p, one in read.over.items() if p in marks}
         stops |= {p: one.next_offset for p, one in read.over.items()}
         self.since = since = self._ledger_start()
@@ -236,9 +235,9 @@ class Prover:
         left = self._prove_sums(players, since, gap=read.gone > 0, level=level)
         self._leave_unproven(read.gone, since)
         if level:
-            self.findings.balance(passed, marks)
+            self.findings.balance(passed, marks, resets)
         if level and not left and self.findings.due:
-            self.findings.totals(passed, marks, self._sums if since <= EARLIEST else None, self._report)
+            self.findings.totals(passed, marks, self._sums if since <= EARLIEST else None, resets, self._report)
         self.checkpoints.move(passed.values())
         if len(places) or read.gone:
             self.checkpoints.owe_redis(named=not read.gone)
@@ -260,29 +259,36 @@ class Prover:
         stops: Mapping[int, int],
         places: pl.DataFrame,
         bad: set[tuple[int, int]],
-    ) -> set[tuple[int, int]]:
-        """Hold dead letters and bad records to each other; returns the places that are, or should be, dead letters."""
-        dead: set[tuple[int, int]] = set()
+        resets: Resets,
+    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Hold dead letters and bad records to each other.
+
+        Returns the places that are, or should be, dead letters; and dead letters of another log, which gave out the
+        same offsets to records of other times.
+        """
+        rows: list[tuple[int, int, int]] = []
         for partition, stop in stops.items():
-            rows = self._connection.execute(
-                "SELECT DISTINCT partition, record_offset FROM dlq_events WHERE topic = %s AND partition = %s"
-                " AND record_offset >= %s AND record_offset < %s AND consumer_service = %s",
+            rows += self._connection.execute(
+                f"SELECT DISTINCT partition, record_offset, {MILLISECONDS} FROM dlq_events"  # noqa: S608 - our own
+                " WHERE topic = %s AND partition = %s AND record_offset >= %s AND record_offset < %s"
+                " AND consumer_service = %s",
                 (self._name, partition, starts[partition].next_offset, stop, self._group.role.service),
-            )
-            dead |= {(row[0], row[1]) for row in rows}
-        self.checkpoints.suspect_records(sorted(bad - dead))
-        if dead:
-            letters = pl.DataFrame(sorted(dead), schema=_PLACES, orient="row")
-            strays = set(letters.join(places, on=list(_PLACES), how="anti").iter_rows())
-            for partition, offset in sorted(strays):
+            ).fetchall()
+        letters = pl.DataFrame(sorted(rows), schema=_PLACES, orient="row")
+        records = places.with_columns(pl.col("timestamp").clip(FIRST_TIME, LAST_TIME))
+        dead = letters.join(records, on=_PLACES.names(), how="semi")
+        foreign = letters.join(dead, on=_PLACES.names(), how="anti")
+        if not resets.deleted:
+            for partition, offset, _ in foreign.join(records, on=_PLACE, how="anti").iter_rows():
                 where = f"partition {partition} offset {offset}"
-                self.findings.found["dead letter", where] = (
-                    None,
-                    "a row in dlq_events, but the topic has no such record",
-                )
-            self._piece.drop_places(sorted(dead - bad))
-            dead -= strays
-        return dead | bad
+                what = "a row in dlq_events, but the topic has no such record"
+                self.findings.found["dead letter", where] = (None, what)
+            foreign = foreign.join(records, on=_PLACE, how="semi")
+        buried = set(dead.select(_PLACE).iter_rows())
+        unburied = pl.DataFrame(sorted(bad - buried), schema=_OFFSETS, orient="row").join(records, on=_PLACE)
+        self.checkpoints.suspect_records(unburied.iter_rows())
+        self._piece.drop_places(sorted(buried - bad))
+        return pl.DataFrame(sorted(buried | bad), schema=_OFFSETS, orient="row"), foreign
 
     def _prove_sums(self, players: list[str], since: datetime, *, gap: bool, level: bool) -> bool:
         """Hold sums to the events; returns whether some are left to prove."""
@@ -342,6 +348,33 @@ class Prover:
             yield
 
 
+def _passed(
+    starts: Mapping[int, Checkpoint],
+    places: pl.DataFrame,
+    dead: pl.DataFrame,
+    foreign: pl.DataFrame,
+    resets: Resets,
+) -> dict[int, Checkpoint]:
+    """Add to checkpoints what was read."""
+    records, letters, others = (_by_partition(one) for one in (places, dead, foreign))
+    records_again, letters_again = resets.count(places), resets.count(dead)
+    return {
+        p: replace(
+            one,
+            records=one.records + records.get(p, 0),
+            dead_letters=one.dead_letters + letters.get(p, 0),
+            records_again=one.records_again + records_again.get(p, 0),
+            dead_letters_again=one.dead_letters_again + letters_again.get(p, 0),
+            foreign_letters=one.foreign_letters + others.get(p, 0),
+        )
+        for p, one in starts.items()
+    }
+
+
 def _below(places: pl.DataFrame, stops: Mapping[int, int]) -> pl.DataFrame:
     ends = pl.DataFrame(list(stops.items()), schema={"partition": pl.Int32, "stop": pl.Int64}, orient="row")
     return places.join(ends, on="partition").filter(pl.col("offset") < pl.col("stop")).drop("stop")
+
+
+def _by_partition(frame: pl.DataFrame) -> dict[int, int]:
+    return dict(frame.group_by("partition").len().iter_rows())

@@ -7,12 +7,16 @@ import orjson
 import pytest
 
 from pipeline.verify.checkpoints import Checkpoints
+from pipeline.verify.report import Report
+from pipeline.verify.verify import Proof
 from tests.consuming import consume_all, log_ends
 from tests.events import encoded, now
 from tests.place import Place, Record
 from tests.real.verify.test_steps import a_round, found_in, go_on
 from tests.real.verify.test_unproven import delete_records
 from tests.real.verify.test_verify import NONE, a_mixed_load, events
+from tests.waiting import eventually
+from tests.watching import watching
 
 pytestmark = pytest.mark.real
 
@@ -146,3 +150,30 @@ def test_what_was_proven_in_another_order_than_it_was_written_the_topic_clears(
     monkeypatch.setattr(Checkpoints, "prove_anew", lambda *_: None)
     a_round(place)
     assert found_in(go_on(place)) == NONE
+
+
+def test_a_watch_tells_of_it_until_it_is_undone(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = events(400)
+    place.produce(load)
+    consume_all(place)
+    altered = one_of(load[0])
+    looks: list[int] = []
+    look = Proof.look_at_suspects
+
+    def counted(self: Proof, report: Report) -> set[str]:
+        found = look(self, report)
+        looks.append(report.differences.totals.get("event", 0))
+        return found
+
+    monkeypatch.setattr(Proof, "look_at_suspects", counted)
+    with watching(place, monkeypatch) as seen:
+        eventually(lambda: seen.told("round_seconds", store="postgres") > 0, 120)
+        forget_the_log(place)
+        alter(place, NOTE, altered)
+        eventually(lambda: "event" in seen.differing(), 120)
+        until = len(looks) + 3
+        eventually(lambda: len(looks) >= until, 120)
+        assert seen.differing() == {"event"}
+        assert 0 not in looks[-3:]
+        alter(place, UNDO, altered)
+        eventually(lambda: not seen.differing(), 120)
