@@ -1,15 +1,22 @@
 """The trail of an event that was a dead letter first, and was sent again: which of its records counted."""
 
+import asyncio
 import json
 import uuid
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from confluent_kafka import Producer
 from psycopg import sql
 
+from pipeline.api.database import Database
+from pipeline.api.valkey import Valkey
 from pipeline.kafka.partitioner import partition_of
+from pipeline.trail import log
+from pipeline.trail.found import Asked
+from pipeline.trail.tracer import Tracer
 from tests.commanding import told
 from tests.consuming import consume_all, log_ends
 from tests.edges import EVENT, EdgeUnderTest
@@ -149,3 +156,40 @@ def test_one_whose_topic_forgot_it_is_still_counted(place: Place, edge: EdgeUnde
     assert (found["fate"], found["hops"][0]["detail"]) == ("counted", "the record that was sent again was not found")
     found = trail(edge, event["player_id"], event["event_id"], after=f"{old[0]}:{old[1]}")
     assert found["fate"] == "dead_letter"
+
+
+def test_one_that_was_sent_again_long_after_is_found_among_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More records lie between than are read: it is looked for where its letter was marked, and where it counted."""
+    monkeypatch.setattr(log, "_RECORDS", 800)  # half of them from the letter on, in chunks of 200
+    event = valid(player_id="p", timestamp=EVENT["timestamp"], ingested_at=now(timedelta(hours=-1)))
+    consume_all(place)
+    again = uncover(place, "events", event["timestamp"])
+    own = partition_of(b"p", len(log_ends(place)))
+    producer = Producer({**place.stack.kafka.config(), "enable.idempotence": True})
+    for value, age in ((event, timedelta(hours=1)), *((valid(), timedelta(minutes=30)) for _ in range(2_000))):
+        moment = int((datetime.now(UTC) - age).timestamp() * 1000)
+        producer.produce(place.topic, json.dumps(value).encode(), "p", own, timestamp=moment)
+    assert producer.flush(60) == 0
+    consume_all(place)
+    with place.pg() as connection:
+        connection.execute(again)
+        connection.execute("UPDATE dlq_events SET created_at = created_at - interval '1 hour'")
+    redriven(place)
+    consume_all(place)
+    for marked in ("redriven_at", "NULL"):
+        with place.pg() as connection:
+            connection.execute(f"UPDATE dlq_events SET redriven_at = {marked}".encode())
+        summary = asyncio.run(summary_of(place, Asked("p", uuid.UUID(event["event_id"]))))
+        assert f"Counted once, from {text((own, 2_001))}. It was a dead letter first" in summary
+
+
+async def summary_of(place: Place, asked: Asked) -> str:
+    database, valkey = Database(place.settings), Valkey(place.settings)
+    await database.open()
+    tracer = Tracer(place.settings, database, valkey.hash)
+    try:
+        return (await tracer.trace(asked, 30)).trail.summary
+    finally:
+        await tracer.close()
+        await valkey.aclose()
+        await database.close()

@@ -1,6 +1,9 @@
 """What `pip install` gives: a wheel built from the source, and used without it, from an empty directory."""
 
+import contextlib
+import http.client
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +23,7 @@ pytestmark = pytest.mark.real
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 PIP: Final = (sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check")
-DATA: Final = {".sql", ".lua", ".html", ".lock", ".toml", ".typed"}
+DATA: Final = {".sql", ".lua", ".html", ".js", ".css", ".svg", ".gz", ".lock", ".toml", ".typed"}
 """What the package reads beside its code."""
 
 
@@ -55,6 +58,25 @@ def typed(installed: Path, found: dict[str, str], empty: Path, *arguments: str) 
         [str(installed / "bin" / "gamemetrics"), *arguments],
         env=environment(installed, found), cwd=empty, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
+
+
+def assert_pages(port: int) -> None:
+    """The console and the viewer of the API are there, with every file that they name."""
+    for page, kinds in (("/", {"css", "js", "svg"}), ("/docs", {"css", "js"})):
+        content = fetched(port, page)
+        named = set(re.findall(r'(?:src|href)="(/[^"]+\.(\w+))"', content))
+        assert {kind for _, kind in named} >= kinds, content
+        for path, _ in named:
+            assert fetched(port, path)
+
+
+def fetched(port: int, path: str) -> str:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    with contextlib.closing(connection):
+        connection.request("GET", path)
+        reply = connection.getresponse()
+        assert reply.status == 200, path
+        return reply.read().decode()
 
 
 def test_a_wheel_has_one_name_at_the_top_and_all_that_the_package_reads(wheel: Path) -> None:
@@ -95,10 +117,12 @@ def test_installed_the_whole_pipeline_starts_in_an_empty_directory(installed: Pa
     with tempfile.TemporaryDirectory(prefix="gamemetrics-wheel-") as name:
         empty = Path(name)
         empty.chmod(0o711)  # PostgreSQL runs as another account when the tests run as root, and must pass through
-        running = Running(empty, {**environment(installed, found), "PORT": str(free_port())})
+        port = free_port()
+        running = Running(empty, {**environment(installed, found), "PORT": str(port)})
         try:
             assert "applied 0001_pipeline" in running.output
             assert "2,000 events sent through the API, and counted" in running.output
+            assert_pages(port)
             assert running.end() == 0
         finally:
             running.abandon()
