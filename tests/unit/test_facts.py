@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.api.test_console_pages import OWN
+from tests.unit.api.console.test_console_pages import OWN
 from tests.unit.test_tidy import ROOT, sources
 
 BOARDS = "pipeline/contract/boards.py"

@@ -78,6 +78,19 @@ def test_parts_of_the_edge_know_nothing_of_what_is_built_on_them(folder: str) ->
             assert not name.startswith("pipeline.api.") or name.startswith(tuple(known)), f"{path.name}: {name}"
 
 
+@pytest.mark.parametrize("tier", ["unit", "real"])
+def test_tests_lie_where_what_they_test_does(tier: str) -> None:
+    """In a folder of its name; of the edge's parts in the part's, and beside them what is of more than one."""
+    for folder in sorted({path.parent.relative_to(ROOT / "tests" / tier) for path in sources(f"tests/{tier}")}):
+        tested = ROOT / "pipeline" / folder
+        assert tested.is_dir() or tested.with_suffix(".py").exists() or folder == Path("bench"), folder
+    assert {path.name for path in (ROOT / "tests" / tier / "api").iterdir() if path.is_dir()} >= {
+        "http",
+        "access",
+        "events",
+    }
+
+
 def test_the_http_server_stands_alone() -> None:
     ground = tuple(f"pipeline.{name}." for name in GROUND)
     for path in sources("pipeline/api/http"):

@@ -19,7 +19,7 @@ from tests.consuming import caught_up, consuming, settings_of
 from tests.edges import free_port
 from tests.events import encoded
 from tests.place import Place
-from tests.real.api.test_denied import denied
+from tests.real.api.events.test_denied import denied
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[3] / "pipeline" / "api" / "console" / "pages"
+FOLDER = Path(__file__).resolve().parents[4] / "pipeline" / "api" / "console" / "pages"
 LOCK = json.loads((FOLDER / "libraries.lock").read_text())
 LIBRARIES = {name for package in LOCK.values() for name in package["files"]}
 OWN = sorted(path for path in FOLDER.glob("*.js") if path.name not in LIBRARIES)

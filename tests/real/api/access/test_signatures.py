@@ -17,7 +17,7 @@ from tests.place import Place
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.real
-DOCS = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+DOCS = (Path(__file__).resolve().parents[4] / "docs" / "api.md").read_text(encoding="utf-8")
 EVENTS, BATCH = "/api/v1/events", "/api/v1/events/batch"
 
 
