@@ -6,6 +6,7 @@ one: `sinks/apply.lua`, the view `leaderboards` in migrations/, and the console'
 polars is not imported: the edge does without it.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -136,6 +137,15 @@ def stats_key(player_id: str) -> str:
     return _STATS + player_id
 
 
+def is_counter(key: str) -> bool:
+    """Tell whether a key is named as a hash of statistics or a board."""
+    try:
+        key.encode()
+        return bool(stats_player(key) or (key.startswith(_BOARDS) and read_board_key(key)[0]))
+    except ValueError:
+        return False
+
+
 def stats_player(key: str) -> str | None:
     """Return the player whose hash a key names, or None if it names none."""
     return key.removeprefix(_STATS) if key.startswith(_STATS) else None
@@ -191,6 +201,8 @@ def filling_key(refill: str, key: str) -> str:
 TOTAL_EVENTS: Final = "total_events"
 LAST_EVENT: Final = "last_event"
 _COUNT: Final = "event_"
+_COUNTS_END: Final = 2**63
+_count: Final = re.compile(r"[0-9]{1,19}\Z").match
 
 
 def count_field(event_type: str) -> str:
@@ -209,5 +221,12 @@ def stats_fields(total: int, counts: Mapping[str, int], last: datetime) -> dict[
 
 
 def counts_in(fields: Mapping[str, str]) -> dict[str, int]:
-    """Read the counts by type from the hash."""
-    return {name.removeprefix(_COUNT): int(count) for name, count in fields.items() if name.startswith(_COUNT)}
+    """Read the counts by type from the hash. Raises ValueError for one that is no count."""
+    return {name.removeprefix(_COUNT): count_of(text) for name, text in fields.items() if name.startswith(_COUNT)}
+
+
+def count_of(text: str) -> int:
+    """Read a count. Raises ValueError for what the function in Redis cannot have written: somebody else did."""
+    if not _count(text) or (count := int(text)) >= _COUNTS_END:
+        raise ValueError("no count")
+    return count

@@ -14,6 +14,7 @@ import structlog
 from psycopg import sql
 
 from pipeline.config import Settings
+from pipeline.contract.boards import is_counter
 from pipeline.contract.offsets import Watermark
 from pipeline.epoch.epoch import Plan
 from pipeline.epoch.outbox import Call
@@ -75,6 +76,10 @@ class Cache:
                 self.rebuild_locked()
                 return
             for key in sorted(set(keys)):
+                if not is_counter(key):  # whoever wrote it there: it may be the name of a key that is his
+                    self._sink.mended(key)
+                    log.warning("key forgotten", key=ascii(key), reason="it names no counter, and cannot be refilled")
+                    continue
                 with self._held.use() as connection:
                     refill_key(connection, self._sink.client, key, self._plan, self._sink.boards)
                 self._sink.mended(key)

@@ -110,6 +110,11 @@ def _refusal(error: "redis.RedisError", client: "redis.Redis | None") -> Pipelin
     return UnavailableError(said)
 
 
+def _named(key: bytes) -> str:
+    """Read the name of a key, which may be anybody's."""
+    return key.decode("utf-8", "surrogateescape")
+
+
 def tls_fault(client: "redis.Redis", error: "redis.ConnectionError") -> str:
     """Say what is wrong with the certificates of either side, if that is why a connection failed. May block."""
     asked = client.connection_pool.connection_kwargs
@@ -226,15 +231,15 @@ class RedisSink:
             yield pipe
 
     def refused(self) -> frozenset[str]:
-        """Return the keys that refused an increment and were not refilled since."""
+        """Return the keys that refused an increment and were not refilled since, and what somebody wrote beside."""
         with translated(self._client):
             members: set[bytes] = self._client.smembers(self._refused)  # type: ignore[assignment]  # responses stay bytes
-        return frozenset(key.decode() for key in members)
+        return frozenset(map(_named, members))
 
     def mended(self, key: str) -> None:
-        """Note that a refused key was refilled."""
+        """Note that a refused key was refilled, or is none of ours."""
         with translated(self._client):
-            self._client.srem(self._refused, key)
+            self._client.srem(self._refused, key.encode("utf-8", "surrogateescape"))
 
     def apply(self, calls: Sequence[Call]) -> Applied:
         """Apply calls in order until one is `behind`. Raises UnavailableError: the same calls may be sent again."""
@@ -246,7 +251,7 @@ class RedisSink:
                 return Applied("behind", tuple(refused))
             if answer[0] == b"applied":
                 verdict = "applied"
-            refused += [key.decode() for key in answer[2:]]
+            refused += map(_named, answer[2:])
         return Applied(verdict, tuple(refused))
 
     def call(self, call: Call) -> list[bytes]:

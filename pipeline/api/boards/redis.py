@@ -9,7 +9,7 @@ from msgspec import UNSET
 from pipeline.api.boards.reads import Page
 from pipeline.api.schemas import MOST_EVENT_TYPES, Entry, Statistics
 from pipeline.api.valkey import Argument, Valkey
-from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, counts_in, stats_key
+from pipeline.contract.boards import LAST_EVENT, TOTAL_EVENTS, board_key, count_of, counts_in, stats_key
 from pipeline.errors import UnavailableError
 
 # One call, so that a page is of one moment: the places move while they are read.
@@ -58,7 +58,7 @@ class RedisBoards:
             events = counts_in(fields)
             kept = dict(sorted(events.items())[:MOST_EVENT_TYPES])
             left = held - len(fields) + len(events) - len(kept)
-            total, last = int(fields[TOTAL_EVENTS]), fields.get(LAST_EVENT) or None
+            total, last = count_of(fields[TOTAL_EVENTS]), fields.get(LAST_EVENT) or None
             return Statistics(player_id, total, kept, last, left or UNSET)
 
     async def page(self, game_id: str, period: str, offset: int, limit: int) -> Page | None:

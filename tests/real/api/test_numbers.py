@@ -76,6 +76,20 @@ def test_what_is_no_number_in_redis_is_read_from_postgresql(place: Place, edge: 
     assert edge.get("/api/v1/leaderboards/g").json()["entries"][0]["score"] == 7
 
 
+@pytest.mark.parametrize("field", ["total_events", "event_login"])
+@pytest.mark.parametrize("text", ["9" * 30, "9" * 5_000, str(2**63), "-1", "1e5", "0x10", "\u0663", ""])
+def test_a_count_in_redis_that_none_can_be_is_read_from_postgresql(
+    place: Place, edge: EdgeUnderTest, field: str, text: str
+) -> None:
+    place.produce([encoded(player_id="p", event_type="login")])
+    consume_all(place)
+    with place.redis() as client:
+        client.hset("player_stats:p", field, text)
+    reply = edge.get("/api/v1/players/p/stats")
+    assert (reply.status, reply.headers["X-Source"]) == (200, "postgresql")
+    assert (reply.json()["total_events"], reply.json()["events"]) == (1, {"login": 1})
+
+
 def test_a_watermark_in_redis_that_is_none_is_no_standing(place: Place) -> None:
     settings = settings_of(place)
     sink = RedisSink(settings, place.group)

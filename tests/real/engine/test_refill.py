@@ -224,6 +224,25 @@ def test_a_board_that_is_gone_before_its_time_is_refilled_and_not_begun_anew(pla
     assert_exact(place)
 
 
+def test_names_that_somebody_wrote_among_the_refused_keys_are_forgotten_and_left_alone(place: Place) -> None:
+    """They name no key of ours: none is filled, and none that is there is deleted."""
+    names = [b"foreign", b"", b"\xff\xfe", b"player_stats:\xff", b"player_stats:", b"9" * 5_000]
+    names += [b"leaderboard:", b"leaderboard:g", b"leaderboard:g:daily:20260115", b"leaderboard::alltime"]
+    refused = f"pipeline:watermarks:{place.group}:refused"
+    place.produce([encoded(game_id="g", data={"score": 1})])
+    with place.redis() as client:
+        for name in names:
+            client.set(name, "somebody's")
+        client.sadd(refused, *names)
+        consume_all(place)
+        place.produce([encoded(game_id="g", data={"score": 1})])
+        consume_all(place)
+        eventually(lambda: not client.exists(refused))
+        assert [client.get(name) for name in names] == [b"somebody's"] * len(names)
+        client.delete(*names)
+    assert_exact(place)
+
+
 def test_a_late_event_of_a_board_whose_time_has_passed_makes_none(place: Place) -> None:
     then = now(timedelta(days=-200))
     place.produce([encoded(game_id="g", timestamp=then)])
