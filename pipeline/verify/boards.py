@@ -17,6 +17,7 @@ from pipeline.contract.boards import BOARD_KEYS, PERIODS, WEEKLY, Period, board_
 from pipeline.epoch.epoch import Plan
 from pipeline.sinks.redis import translated as redis_translated
 from pipeline.verify.differences import Difference
+from pipeline.verify.names import is_text, name_of, printable, raw_of, texts
 from pipeline.verify.report import Advance
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class BoardPages:
                 advance("comparing Redis boards", told, 0)
                 yield
         with redis_translated():
-            scanned = {key.decode("utf-8", "replace") for key in self._client.scan_iter(BOARD_KEYS, count=_PAGE)}
+            scanned = {name_of(key) for key in self._client.scan_iter(BOARD_KEYS, count=_PAGE)}
         for number, key in enumerate(sorted(scanned | sizes.keys())):
             self._compare_size(key, sizes.get(key, 0), found)
             if number % _SIZES == 0:
@@ -135,8 +136,8 @@ class BoardPages:
             yield from self._confirm_board(key)
             return
         for player, expected, found in self._differing(key, page):
-            shown = None if found is None else f"{found:.0f}" if found == int(found) else repr(found)
-            yield Difference.of("Redis board", f"{key} player {player!r}", expected, shown)
+            shown = None if found is None else f"{found:.0f}" if found.is_integer() else repr(found)
+            yield Difference.of("Redis board", f"{key} player {printable(player)!r}", expected, shown)
 
     def _differing(self, key: str, page: list[str]) -> list[tuple[str, str | None, float | None]]:
         """Compare places of one board: those that differ, with what should be and what is there."""
@@ -182,14 +183,14 @@ class BoardPages:
     def _compare_size(self, key: str, size: int, found: Places) -> None:
         """If a board has more or fewer places than it should, look for those that should not be there."""
         with redis_translated():
-            kind = _kind(self._client.type(key))
+            kind = _kind(self._client.type(raw_of(key)))
         if kind not in {"zset", "none"} or _parts(key) is None:
             found.add_board(key)
             return
         if self._wrong_expiry(key) is not None:
             found.add_board(key)
         with redis_translated():
-            if self._client.zcard(key) == size and not found.players.get(key):
+            if self._client.zcard(raw_of(key)) == size and not found.players.get(key):
                 return
         for page in self._members(key):
             expected = self._expected(key, page)
@@ -201,7 +202,7 @@ class BoardPages:
 
     def _confirm_board(self, key: str) -> Iterator[Difference]:
         with redis_translated():
-            kind = _kind(self._client.type(key))
+            kind = _kind(self._client.type(raw_of(key)))
         if _parts(key) is None:
             yield Difference.of("Redis board", key, None, f"a {kind}: the name is no board's")
         elif kind not in {"zset", "none"}:
@@ -215,7 +216,7 @@ class BoardPages:
         """Say what a board's expiry should be and what it is; when exactly is left to what was configured back then."""
         parts = _parts(key)
         with redis_translated():
-            seconds = self._client.ttl(key)
+            seconds = self._client.ttl(raw_of(key))
         forever = parts is not None and not parts[1].dated
         if seconds == _NO_KEY or forever == (seconds == _NO_EXPIRY):
             return None
@@ -295,14 +296,14 @@ class BoardPages:
                 " AND day = ANY(%(days)s) AND player_id = ANY(%(p)s) GROUP BY 1"
             )
         days = [start + timedelta(days=number) for number in range(period.days)]  # one by one, as the key has them
-        rows = self._connection.execute(query, {"game": game, "p": players, "days": days}).fetchall()
+        rows = self._connection.execute(query, {"game": game, "p": texts(players), "days": days}).fetchall()
         return dict(rows)
 
     def _scores(self, key: str, players: list[str]) -> list[float | None]:
         """Read places; a key of another type has none."""
         with redis_translated():
             try:
-                return self._client.zmscore(key, players)
+                return self._client.zmscore(raw_of(key), list(map(raw_of, players)))  # type: ignore[arg-type]  # bytes do
             except ResponseError as error:
                 if not str(error).startswith("WRONGTYPE"):
                     raise
@@ -311,8 +312,8 @@ class BoardPages:
     def _members(self, key: str) -> Iterator[list[str]]:
         page: list[str] = []
         with redis_translated():
-            for member, _ in self._client.zscan_iter(key, count=_PAGE):
-                page.append(member.decode("utf-8", "replace"))
+            for member, _ in self._client.zscan_iter(raw_of(key), count=_PAGE):
+                page.append(name_of(member))
                 if len(page) >= _PAGE:
                     yield page
                     page = []
@@ -340,7 +341,7 @@ def _kind(answer: bytes | str) -> str:
 
 def _parts(key: str) -> tuple[str, Period, date] | None:
     try:
-        return read_board_key(key)
+        return read_board_key(key) if is_text(key) else None
     except ValueError:
         return None
 

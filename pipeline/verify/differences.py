@@ -6,6 +6,8 @@ from typing import Any, Final
 
 import polars as pl
 
+from pipeline.verify import names
+
 KEPT: Final = 1_000
 
 
@@ -21,7 +23,9 @@ class Difference:
     @classmethod
     def of(cls, kind: str, key: str, expected: object, found: object) -> "Difference":
         """Make one of values of any type; None is shown as nothing."""
-        return cls(kind, key, *("nothing" if value is None else str(value) for value in (expected, found)))
+        return cls(
+            kind, names.printable(key), *("nothing" if value is None else str(value) for value in (expected, found))
+        )
 
 
 class Differences:

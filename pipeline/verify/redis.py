@@ -28,6 +28,7 @@ from pipeline.verify.boards import BoardPages, Places, pages_of
 from pipeline.verify.by_keys import go_by_keys
 from pipeline.verify.differences import Difference
 from pipeline.verify.groups import Group, read_groups
+from pipeline.verify.names import name_of, raw_of, texts
 from pipeline.verify.report import Advance, Report
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ class Hashes:
     def unknown(self, players: list[str]) -> set[str]:
         """Return those of the players whose keys Redis has, and of whom PostgreSQL counts nothing."""
         known = "SELECT DISTINCT player_id FROM player_event_counts WHERE player_id = ANY(%s)"
-        return set(players) - {row[0] for row in self._connection.execute(known, (players,))}
+        return set(players) - {row[0] for row in self._connection.execute(known, (texts(players),))}
 
     def suspects_among(self, players: list[str]) -> set[str]:
         """Compare players as they come; returns those that differ."""
@@ -274,12 +275,12 @@ class Hashes:
         """Read hashes; in place of one that is of another type stands the error."""
         pipe = self._client.pipeline(transaction=False)
         for player in players:
-            pipe.hgetall(stats_key(player))
+            pipe.hgetall(raw_of(stats_key(player)))
         with redis_translated():
             return pipe.execute(raise_on_error=False)
 
     def _rows(self, players: list[str]) -> list[tuple[Any, ...]]:
-        return self._connection.execute(f"{_STATS} WHERE player_id = ANY(%s)", (players,)).fetchall()
+        return self._connection.execute(f"{_STATS} WHERE player_id = ANY(%s)", (texts(players),)).fetchall()
 
     def _pages(self) -> Iterator[list[tuple[Any, ...]]]:
         after = ""
@@ -298,7 +299,7 @@ def scan(client: "redis.Redis", pattern: str) -> Iterator[list[str]]:
     page: list[str] = []
     with redis_translated():
         for key in client.scan_iter(match=pattern, count=_PAGE):
-            page.append(key.decode("utf-8", "replace"))
+            page.append(name_of(key))
             if len(page) >= _PAGE:
                 yield page
                 page = []

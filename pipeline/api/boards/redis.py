@@ -54,7 +54,7 @@ class RedisBoards:
         fields = dict(zip(flat[::2], flat[1::2], strict=True))
         if not fields.get(TOTAL_EVENTS):
             return None
-        with _numbers():
+        with _ours(flat):
             events = counts_in(fields)
             kept = dict(sorted(events.items())[:MOST_EVENT_TYPES])
             left = held - len(fields) + len(events) - len(kept)
@@ -74,16 +74,17 @@ class RedisBoards:
         if not total:
             return None
         pairs = zip(flat[::2], flat[1::2], strict=True)
-        with _numbers():
+        with _ours(flat):
             return Page(
                 total, [Entry(rank, player, int(float(score))) for rank, (player, score) in enumerate(pairs, first + 1)]
             )
 
 
 @contextlib.contextmanager
-def _numbers() -> Iterator[None]:
-    """Take what is no number, or an infinite one, for a key that is not the consumer's: PostgreSQL knows better."""
+def _ours(read: list[str]) -> Iterator[None]:
+    """Take what is no number, an infinite one, or no text, for what the consumer did not write: PostgreSQL knows."""
     try:
+        "".join(read).encode()
         yield
     except (ValueError, OverflowError) as error:
         raise UnavailableError(f"Valkey: not what the consumer writes: {error}") from error

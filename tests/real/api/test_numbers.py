@@ -90,6 +90,19 @@ def test_a_count_in_redis_that_none_can_be_is_read_from_postgresql(
     assert (reply.json()["total_events"], reply.json()["events"]) == (1, {"login": 1})
 
 
+def test_names_in_redis_that_are_no_text_break_no_read(place: Place, edge: EdgeUnderTest) -> None:
+    place.produce([encoded(player_id="p", game_id="g", data={"score": 7})])
+    consume_all(place)
+    with place.redis() as client:
+        client.zadd("leaderboard:g:alltime", {b"\xff\xfe": 9})
+        client.hset("player_stats:p", mapping={b"\xff": b"\xfe", b"event_\xff": b"1", b"last_event": b"\xff"})
+        client.hset(f"pipeline:watermarks:{place.group}", b"\xff", b"\xfe")
+    for path in ("/api/v1/leaderboards/g", "/api/v1/leaderboards/g/players/p", "/api/v1/players/p/stats"):
+        reply = edge.get(path)
+        assert (reply.status, reply.headers["X-Source"]) == (200, "postgresql"), path
+    assert edge.get("/api/v1/console/overview").status == 200
+
+
 def test_a_watermark_in_redis_that_is_none_is_no_standing(place: Place) -> None:
     settings = settings_of(place)
     sink = RedisSink(settings, place.group)
