@@ -6,10 +6,10 @@ BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-unit test-real test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check citus-check viewer test-pages test-browser screenshots console-libs
+.PHONY: help setup run test test-unit test-real test-api test-pipeline test-proof test-chaos chaos soak lint types lock bench bench-quick bench-ingest clean deploy-check rules sbom audit k8s-check citus-check viewer test-pages test-browser screenshots console-libs
 
 help: ## Show what make can do
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## Build .venv from the lock file; fetch Kafka into the user cache
 
@@ -25,13 +25,22 @@ $(VENV)/.ready: requirements.lock pyproject.toml pipeline/local/kafka.lock
 run: setup ## Start everything, send a first load, say where to look; Ctrl-C stops it
 	@$(BIN)/gamemetrics run
 
-test: test-unit test-real test-chaos test-pages ## Run every test: pure, on the real servers, of failures, in a browser (-j2: side by side)
+# The longest first: with -j2 two run at a time, each on servers of its own.
+test: test-api test-chaos test-pipeline test-proof test-pages test-unit ## Run every test: pure, on the real servers, of failures, in a browser (-j2: side by side)
 
-test-unit: setup ## Run the pure tests, in seconds
+test-unit: setup ## Run the pure tests
 	$(PYTEST) tests/unit
 
-test-real: setup ## Run the tests on the real servers
-	$(PYTEST) tests/real
+test-real: test-api test-pipeline test-proof ## Run the tests on the real servers
+
+test-api: setup ## Run those of the HTTP API
+	$(PYTEST) tests/real/api tests/real/trail
+
+test-pipeline: setup ## Run those of all else but the proof
+	$(PYTEST) tests/real --ignore tests/real/api --ignore tests/real/trail --ignore tests/real/verify
+
+test-proof: setup ## Run those of verify
+	$(PYTEST) tests/real/verify
 
 test-chaos: setup ## Run the tests that kill, cut and freeze, in their short form
 	$(PYTEST) tests/chaos
