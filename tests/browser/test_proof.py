@@ -24,7 +24,7 @@ def test_the_verdict_is_green_only_of_what_was_proven_lately(site: Site) -> None
     page = site.open()
     verdict = page.locator(".verdict")
     card = page.locator("section.card", has=page.get_by_role("heading", name="Proof"))
-    expect(verdict).to_contain_text("Nothing is amiss, and not everything is proven yet")
+    expect(verdict).to_contain_text("Nothing is amiss, but not everything is proven yet")
     expect(card).to_contain_text("no checkpoint here yet")
     with site.place.pg() as connection:
         topic = (site.place.topic,)

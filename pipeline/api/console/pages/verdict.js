@@ -13,7 +13,7 @@ export function verdict(overview) {
   }
   if (worst.state === "degraded") return { state: "degraded", headline: `${worst.name} is not as it should be`, more: sentence(worst.reason) };
   // What nobody has proven, or not yet all of, is not said to be well.
-  const [state, headline] = proof && proof.state === "ok" ? ["ok", "All is well"] : ["unknown", "Nothing is amiss, and not everything is proven yet"];
+  const [state, headline] = proof && proof.state === "ok" ? ["ok", "All is well"] : ["unknown", "Nothing is amiss, but not everything is proven yet"];
   if (edge.accepted_per_second > 0) {
     const fresh = freshest(overview);
     const waits = fresh ? `; the oldest that is not readable yet came ${duration(fresh)} ago` : "";
