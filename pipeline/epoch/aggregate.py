@@ -4,10 +4,10 @@ Pure functions of frames. Deltas are increments, which commute, so it does not m
 epochs arrive, only that each arrives once.
 """
 
-import json
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
 import polars as pl
 
 from pipeline.contract.boards import DAILY, PERIODS, WEEKLY, Expiry, stats_key
@@ -176,7 +176,7 @@ def _board_chunks(days: pl.DataFrame, expiry: Expiry) -> list[Chunk]:
         x=DAILY.expire_at(day, expiry.daily_days),
         y=WEEKLY.expire_at(day, expiry.weekly_days),
     )
-    keep = json.dumps({period.name: expiry.of(period) for period in PERIODS.values() if period.dated})
+    keep = orjson.dumps({period.name: expiry.of(period) for period in PERIODS.values() if period.dated}).decode()
     return _render("boards", dated, "g", "d", "w", "x", "y", "p", "s", further=f',"keep":{keep}')
 
 
