@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 
 from pipeline import tls
 from pipeline.config import Settings
+from pipeline.contract.names import raw_of
 from pipeline.errors import UnavailableError
 from pipeline.sinks.redis_account import account, certificates
 from pipeline.tasks import cancel
@@ -47,7 +48,7 @@ class Valkey:
 
     async def hash(self, key: str) -> dict[bytes, bytes]:
         """Read a hash whole, as bytes. Raises UnavailableError."""
-        flat = [text.encode("utf-8", "surrogateescape") for text in await self.call("HGETALL", key)]
+        flat = [raw_of(text) for text in await self.call("HGETALL", key)]
         return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def script(self, source: str) -> "Script":

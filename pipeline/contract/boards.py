@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Final, LiteralString
 
 from pipeline.contract.event import format_timestamp
+from pipeline.contract.names import is_text
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,8 +141,7 @@ def stats_key(player_id: str) -> str:
 def is_counter(key: str) -> bool:
     """Tell whether a key is named as a hash of statistics or a board."""
     try:
-        key.encode()
-        return bool(stats_player(key) or (key.startswith(_BOARDS) and read_board_key(key)[0]))
+        return is_text(key) and bool(stats_player(key) or (key.startswith(_BOARDS) and read_board_key(key)[0]))
     except ValueError:
         return False
 

@@ -31,6 +31,7 @@ from pipeline.contract.boards import (
     stats_key,
     watermark_key,
 )
+from pipeline.contract.names import name_of, raw_of
 from pipeline.epoch.outbox import Call
 from pipeline.errors import ConfigurationError, PipelineError, RefusedError, UnavailableError
 from pipeline.sinks.marks import Standing, standings_in
@@ -108,11 +109,6 @@ def _refusal(error: "redis.RedisError", client: "redis.Redis | None") -> Pipelin
     if client is not None and isinstance(error, redis.ConnectionError) and (fault := tls_fault(client, error)):
         return RefusedError(fault)
     return UnavailableError(said)
-
-
-def _named(key: bytes) -> str:
-    """Read the name of a key, which may be anybody's."""
-    return key.decode("utf-8", "surrogateescape")
 
 
 def tls_fault(client: "redis.Redis", error: "redis.ConnectionError") -> str:
@@ -234,12 +230,12 @@ class RedisSink:
         """Return the keys that refused an increment and were not refilled since, and what somebody wrote beside."""
         with translated(self._client):
             members: set[bytes] = self._client.smembers(self._refused)  # type: ignore[assignment]  # responses stay bytes
-        return frozenset(map(_named, members))
+        return frozenset(map(name_of, members))
 
     def mended(self, key: str) -> None:
         """Note that a refused key was refilled, or is none of ours."""
         with translated(self._client):
-            self._client.srem(self._refused, key.encode("utf-8", "surrogateescape"))
+            self._client.srem(self._refused, raw_of(key))
 
     def apply(self, calls: Sequence[Call]) -> Applied:
         """Apply calls in order until one is `behind`. Raises UnavailableError: the same calls may be sent again."""
@@ -251,7 +247,7 @@ class RedisSink:
                 return Applied("behind", tuple(refused))
             if answer[0] == b"applied":
                 verdict = "applied"
-            refused += map(_named, answer[2:])
+            refused += map(name_of, answer[2:])
         return Applied(verdict, tuple(refused))
 
     def call(self, call: Call) -> list[bytes]:

@@ -14,10 +14,10 @@ from psycopg import sql
 from redis.exceptions import ResponseError
 
 from pipeline.contract.boards import BOARD_KEYS, PERIODS, WEEKLY, Period, board_key, read_board_key
+from pipeline.contract.names import is_text, name_of, printable, raw_of, texts
 from pipeline.epoch.epoch import Plan
 from pipeline.sinks.redis import translated as redis_translated
 from pipeline.verify.differences import Difference
-from pipeline.verify.names import is_text, name_of, printable, raw_of, texts
 from pipeline.verify.report import Advance
 
 if TYPE_CHECKING:

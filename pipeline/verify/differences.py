@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from pipeline.verify import names
+from pipeline.contract.names import printable
 
 KEPT: Final = 1_000
 
@@ -23,9 +23,7 @@ class Difference:
     @classmethod
     def of(cls, kind: str, key: str, expected: object, found: object) -> "Difference":
         """Make one of values of any type; None is shown as nothing."""
-        return cls(
-            kind, names.printable(key), *("nothing" if value is None else str(value) for value in (expected, found))
-        )
+        return cls(kind, printable(key), *("nothing" if value is None else str(value) for value in (expected, found)))
 
 
 class Differences:

@@ -19,6 +19,7 @@ import psycopg
 
 from pipeline.config import Settings
 from pipeline.contract.boards import STATS_KEYS, stats_fields, stats_key, stats_player
+from pipeline.contract.names import name_of, raw_of, texts
 from pipeline.epoch.epoch import plan_for
 from pipeline.sinks.connection import connect, translated
 from pipeline.sinks.level import Cache
@@ -28,7 +29,6 @@ from pipeline.verify.boards import BoardPages, Places, pages_of
 from pipeline.verify.by_keys import go_by_keys
 from pipeline.verify.differences import Difference
 from pipeline.verify.groups import Group, read_groups
-from pipeline.verify.names import name_of, raw_of, texts
 from pipeline.verify.report import Advance, Report
 
 if TYPE_CHECKING:

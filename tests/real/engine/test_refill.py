@@ -1,16 +1,17 @@
 """Redis while it is refilled: what readers find is whole, or answered by PostgreSQL."""
 
+import re
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any, Final
 
 import psycopg
 import pytest
 
 from pipeline import metrics
-from pipeline.contract.boards import stats_fields
+from pipeline.contract.boards import WEEKLY, board_key, stats_fields
 from pipeline.epoch.epoch import plan_for
 from pipeline.epoch.roles import ROLES
 from pipeline.errors import UnavailableError
@@ -265,7 +266,7 @@ def scored(game: str, days_ago: int, *players: str) -> list[bytes]:
     ("before", "days_ago"), [({}, 200), ({"board_daily_days": 1, "board_weekly_days": 1}, 20)], ids=["35", "1"]
 )
 def test_a_board_that_lives_again_by_a_raised_setting_is_whole(
-    before: dict[str, object], days_ago: int, place: Place, edge: EdgeUnderTest
+    before: dict[str, object], days_ago: int, place: Place, edge: EdgeUnderTest, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It was gone, or never made: the late event that begins it anew must not be all that it holds."""
     raised = {"board_daily_days": 365, "board_weekly_days": 365}
@@ -282,6 +283,8 @@ def test_a_board_that_lives_again_by_a_raised_setting_is_whole(
         assert sorted(client.zcard(key) for key in client.keys("leaderboard:g:weekly:*")) == [3, 5]
         found = edge.get(f"/api/v1/leaderboards/g?period=daily&date={day}")
         assert (found.json()["total"], found.headers["X-Source"]) == (5, "redis")
+        refilled = set(re.findall(r"key refilled .*key=(\S+)", capfd.readouterr().out))
+        assert refilled == {f"leaderboard:g:daily:{day}", board_key("g", WEEKLY.label(date.fromisoformat(day)))}
         assert (told := refusals()) > before_it  # a key is told of by each call until it is refilled
         rebuild(replace(place, settings=place.settings.model_copy(update=raised)))
         place.produce(scored("h", 300, "a") + scored("h", 299, "b"))
