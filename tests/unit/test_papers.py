@@ -205,3 +205,9 @@ def test_the_runbooks_quote_what_is_printed() -> None:
 def test_a_message_is_found_by_its_constant_parts(quoted: str, printed: bool) -> None:  # noqa: FBT001
     tree = ast.parse('"""It said: N of M were bad."""\nraise Error(f"{bad} of " f"{total} are bad")\n')
     assert is_printed(quoted, list(texts(tree))) is printed
+
+
+def test_the_readme_shows_the_schema_that_is_applied() -> None:
+    shown = re.search(r"Schema    applied (.*?)\n    \w", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert shown is not None
+    assert re.findall(r"\w+", shown[1]) == sorted(path.stem for path in (ROOT / "migrations").glob("*.sql"))
