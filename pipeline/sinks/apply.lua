@@ -52,7 +52,6 @@ local function add_board(key, players, scores, expire_at, refused, made, now, le
       refused[key] = true
       return
     end
-    redis.call('ZREMRANGEBYSCORE', made, '-inf', now - 30 * 86400)
   end
   for i = 1, #players do
     local score = pcall('ZINCRBY', key, scores[i], players[i])
@@ -108,6 +107,10 @@ local function apply(keys, args)
   end
   local mark = chunk + 1 == chunks and (args[3] .. ':0') or (args[2] .. ':' .. (chunk + 1))
   local refused, deltas = {}, cjson.decode(args[6])
+  -- If somebody wrote another type under these names, the call fails here: later it would leave out what comes after,
+  -- for what a function did stays done, and the mark says that it did all.
+  redis.call('SMEMBERS', hash .. ':refused')
+  redis.call('ZREMRANGEBYSCORE', hash .. ':boards', '-inf', tonumber(redis.call('TIME')[1]) - 30 * 86400)
   redis.call('HSET', hash, field, mark)
   if deltas.stats then add_stats(deltas.stats, refused) end
   if deltas.boards then add_boards(deltas.boards, deltas.keep or {}, refused, hash) end -- none: of an older version

@@ -225,6 +225,28 @@ def test_a_board_that_is_gone_before_its_time_is_refilled_and_not_begun_anew(pla
     assert_exact(place)
 
 
+@pytest.mark.parametrize("name", ["boards", "refused"])
+def test_what_stands_in_the_way_beside_the_watermarks_is_waited_for_and_nothing_is_lost(
+    name: str, place: Place
+) -> None:
+    """A call that fails half way would have moved its mark before what is left of it was done."""
+    key = f"pipeline:watermarks:{place.group}:{name}"
+    with consuming(place) as consumer, place.redis() as client:
+        place.produce([encoded(game_id="g", data={"score": 1})])
+        caught_up(place)
+        before = client.dump(key)
+        client.delete(key)
+        client.set(key, "somebody's")
+        place.produce([encoded(game_id="new", player_id="p", data={"score": 5})])
+        eventually(lambda: "WRONGTYPE" in str(consumer.health.ready()), timeout=30)
+        client.delete(key)
+        if before is not None:
+            client.restore(key, 0, before)
+        caught_up(place)
+        assert client.zscore("leaderboard:new:alltime", "p") == 5
+    assert_exact(place)
+
+
 def test_names_that_somebody_wrote_among_the_refused_keys_are_forgotten_and_left_alone(place: Place) -> None:
     """They name no key of ours: none is filled, and none that is there is deleted."""
     names = [b"foreign", b"", b"\xff\xfe", b"player_stats:\xff", b"player_stats:", b"9" * 5_000]
